@@ -1,0 +1,143 @@
+//! A schedule run as passes over the ranks' times.
+//!
+//! Without contention a round is max-plus linear: a receiver's new time is the later of its own and
+//! its sender's, plus the message's duration. So a round of all ranks is one pass over an array,
+//! exactly what the event engine computes, without a queue.
+
+use super::schedule::{Pattern, Phase, Schedule};
+use crate::network::{NetworkModel, Rank};
+use crate::units::SimTime;
+
+/// A schedule made ready to be replayed many times: message durations are looked up once.
+#[derive(Debug, Clone)]
+pub struct ArrayReplay {
+    ranks: usize,
+    phases: Vec<PreparedPhase>,
+    scratch: Vec<u64>,
+}
+
+#[derive(Debug, Clone)]
+struct PreparedPhase {
+    phase: Phase,
+    first_ranks: Vec<u32>,
+    /// For a ring, the duration of the message into each member, team after team; for the other
+    /// patterns, of each round's message, team after team. In picoseconds.
+    durations: Vec<u64>,
+}
+
+impl PreparedPhase {
+    fn new(phase: Phase, ranks: u32, network: &impl NetworkModel) -> Self {
+        let first_ranks: Vec<u32> = phase.teams.first_ranks(ranks).collect();
+        let size = phase.teams.size();
+        let member = |first: u32, position: u32| Rank(first + position * phase.teams.stride());
+        let duration = |from, to| network.message_time(from, to, phase.message_bytes).as_ps();
+        let durations = first_ranks
+            .iter()
+            .flat_map(|&first| -> Vec<u64> {
+                match phase.pattern {
+                    Pattern::Ring => (0..size)
+                        .map(|p| duration(member(first, (p + size - 1) % size), member(first, p)))
+                        .collect(),
+                    Pattern::Gather => {
+                        (1..size).map(|p| duration(member(first, p), member(first, 0))).collect()
+                    }
+                    Pattern::Scatter => {
+                        (1..size).map(|p| duration(member(first, 0), member(first, p))).collect()
+                    }
+                }
+            })
+            .collect();
+        Self { phase, first_ranks, durations }
+    }
+
+    fn run(&self, times: &mut [u64], scratch: &mut Vec<u64>) {
+        let size = self.phase.teams.size() as usize;
+        let stride = self.phase.teams.stride() as usize;
+        let per_team = self.durations.len() / self.first_ranks.len();
+        for (&first, durations) in self.first_ranks.iter().zip(self.durations.chunks(per_team)) {
+            let first = first as usize;
+            if stride == 1 {
+                self.run_team(&mut times[first..first + size], durations);
+                continue;
+            }
+            scratch.clear();
+            scratch.extend(times[first..].iter().step_by(stride).take(size));
+            self.run_team(scratch, durations);
+            for (time, new) in times[first..].iter_mut().step_by(stride).zip(&*scratch) {
+                *time = *new;
+            }
+        }
+    }
+
+    fn run_team(&self, times: &mut [u64], durations: &[u64]) {
+        match self.phase.pattern {
+            Pattern::Ring => ring(times, durations, self.phase.rounds()),
+            Pattern::Gather => gather(times, durations),
+            Pattern::Scatter => scatter(times, durations),
+        }
+    }
+}
+
+/// t[i] ← max(t[i], t[i−1]) + d[i], cyclically, `rounds` times.
+fn ring(times: &mut [u64], durations: &[u64], rounds: u32) {
+    for _ in 0..rounds {
+        let last = times[times.len() - 1];
+        // From the end, so that every member still sees its neighbour's time of the round before.
+        for i in (1..times.len()).rev() {
+            times[i] = times[i].max(times[i - 1]) + durations[i];
+        }
+        times[0] = times[0].max(last) + durations[0];
+    }
+}
+
+/// The first member receives from each of the others in turn; they go on when it has.
+fn gather(times: &mut [u64], durations: &[u64]) {
+    for (position, duration) in (1..).zip(durations) {
+        let end = times[0].max(times[position]) + duration;
+        times[0] = end;
+        times[position] = end;
+    }
+}
+
+/// The first member sends to each of the others in turn: the same times as a gather.
+fn scatter(times: &mut [u64], durations: &[u64]) {
+    gather(times, durations);
+}
+
+impl ArrayReplay {
+    /// Looks up the duration of every message of `schedule` on `network`.
+    pub fn new(schedule: &Schedule, network: &impl NetworkModel) -> Self {
+        let phases = schedule
+            .phases()
+            .iter()
+            .map(|&phase| PreparedPhase::new(phase, schedule.ranks(), network))
+            .collect();
+        Self { ranks: schedule.ranks() as usize, phases, scratch: Vec::new() }
+    }
+
+    /// Replaces each rank's start (in picoseconds) by its finish.
+    ///
+    /// # Panics
+    /// If there is not one time for each rank of the schedule.
+    pub fn run(&mut self, times: &mut [u64]) {
+        assert_eq!(times.len(), self.ranks, "one time for each rank");
+        for phase in &self.phases {
+            phase.run(times, &mut self.scratch);
+        }
+    }
+}
+
+/// When each rank is done, if rank i starts at `starts[i]`.
+///
+/// # Panics
+/// If there is not one start for each rank of the schedule.
+#[must_use]
+pub fn replay_arrays(
+    schedule: &Schedule,
+    network: &impl NetworkModel,
+    starts: &[SimTime],
+) -> Vec<SimTime> {
+    let mut times: Vec<u64> = starts.iter().map(|start| start.as_ps()).collect();
+    ArrayReplay::new(schedule, network).run(&mut times);
+    times.into_iter().map(SimTime::from_ps).collect()
+}

@@ -1,0 +1,193 @@
+//! What a collective does, as data: phases of rounds over teams of ranks.
+
+use std::collections::BTreeMap;
+
+use crate::network::{LinkId, NetworkModel, Rank};
+use crate::units::{Bytes, SimDuration};
+
+/// Teams of equal size that do the same at the same time.
+///
+/// Ranks lie in blocks of `size · stride`; a team takes every `stride`-th rank of a block. With
+/// `leaders_only` just the team that begins at the block's first rank takes part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Teams {
+    size: u32,
+    stride: u32,
+    leaders_only: bool,
+}
+
+impl Teams {
+    /// Consecutive ranks, `size` to a team.
+    #[must_use]
+    pub const fn blocks(size: u32) -> Self {
+        Self { size, stride: 1, leaders_only: false }
+    }
+
+    /// One team of `size`: the first rank of every group of `group`.
+    #[must_use]
+    pub const fn leaders(size: u32, group: u32) -> Self {
+        Self { size, stride: group, leaders_only: true }
+    }
+
+    /// Ranks of one team.
+    #[must_use]
+    pub const fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// The distance between a team's neighbours.
+    #[must_use]
+    pub const fn stride(&self) -> u32 {
+        self.stride
+    }
+
+    /// The first rank of each team, among `ranks`.
+    pub fn first_ranks(self, ranks: u32) -> impl Iterator<Item = u32> {
+        let block = self.size * self.stride;
+        let offsets = if self.leaders_only { 1 } else { self.stride };
+        (0..ranks / block).flat_map(move |b| (0..offsets).map(move |offset| b * block + offset))
+    }
+
+    /// The first rank of `rank`'s team and its position in it, if it takes part.
+    fn place(&self, rank: Rank) -> Option<(u32, u32)> {
+        let within = rank.0 % (self.size * self.stride);
+        let (position, offset) = (within / self.stride, within % self.stride);
+        let takes_part = !self.leaders_only || offset == 0;
+        takes_part.then(|| (rank.0 - position * self.stride, position))
+    }
+
+    fn member(&self, first: u32, position: u32) -> Rank {
+        Rank(first + position * self.stride)
+    }
+}
+
+/// Who sends to whom inside a team.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pattern {
+    /// Each member sends to the next, the last to the first, in every round.
+    Ring,
+    /// In round q member q + 1 sends to the first.
+    Gather,
+    /// In round q the first sends to member q + 1.
+    Scatter,
+}
+
+/// A rank's part in one round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Peers {
+    /// Whom it receives from.
+    pub receives_from: Option<Rank>,
+    /// Whom it sends to.
+    pub sends_to: Option<Rank>,
+}
+
+/// Rounds of one pattern with messages of one size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Phase {
+    /// What the phase is called, such as `reduce-scatter`.
+    pub name: &'static str,
+    /// Who takes part.
+    pub teams: Teams,
+    /// Who sends to whom.
+    pub pattern: Pattern,
+    /// The size of each message.
+    pub message_bytes: Bytes,
+}
+
+impl Phase {
+    /// How many rounds: one fewer than the members of a team, whatever the pattern.
+    #[must_use]
+    pub const fn rounds(&self) -> u32 {
+        self.teams.size - 1
+    }
+
+    /// What `rank` does in `round`.
+    #[must_use]
+    pub fn peers(&self, rank: Rank, round: u32) -> Peers {
+        let Some((first, position)) = self.teams.place(rank) else {
+            return Peers::default();
+        };
+        let size = self.teams.size;
+        let member = |position: u32| Some(self.teams.member(first, position));
+        match (self.pattern, position) {
+            (Pattern::Ring, position) => Peers {
+                receives_from: member((position + size - 1) % size),
+                sends_to: member((position + 1) % size),
+            },
+            (Pattern::Gather, 0) => Peers { receives_from: member(round + 1), sends_to: None },
+            (Pattern::Gather, p) if p == round + 1 => {
+                Peers { receives_from: None, sends_to: member(0) }
+            }
+            (Pattern::Scatter, 0) => Peers { receives_from: None, sends_to: member(round + 1) },
+            (Pattern::Scatter, p) if p == round + 1 => {
+                Peers { receives_from: member(0), sends_to: None }
+            }
+            (Pattern::Gather | Pattern::Scatter, _) => Peers::default(),
+        }
+    }
+}
+
+/// What every rank of a collective does, round by round.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schedule {
+    ranks: u32,
+    phases: Vec<Phase>,
+}
+
+impl Schedule {
+    /// A schedule over `ranks`; phases whose teams have one member have nothing to do and are left
+    /// out.
+    pub(super) fn new(ranks: u32, phases: impl IntoIterator<Item = Phase>) -> Self {
+        let phases = phases.into_iter().filter(|phase| phase.teams.size > 1).collect();
+        Self { ranks, phases }
+    }
+
+    /// How many ranks take part.
+    #[must_use]
+    pub const fn ranks(&self) -> u32 {
+        self.ranks
+    }
+
+    /// The phases, in order.
+    #[must_use]
+    pub fn phases(&self) -> &[Phase] {
+        &self.phases
+    }
+
+    /// How many messages are sent in all.
+    #[must_use]
+    pub fn messages(&self) -> u64 {
+        self.phases
+            .iter()
+            .map(|phase| {
+                let teams = phase.teams.first_ranks(self.ranks).count() as u64;
+                let senders = match phase.pattern {
+                    Pattern::Ring => phase.teams.size,
+                    Pattern::Gather | Pattern::Scatter => 1,
+                };
+                teams * u64::from(senders) * u64::from(phase.rounds())
+            })
+            .sum()
+    }
+
+    /// How long each link is occupied in the whole collective, by the messages that leave by it.
+    pub fn occupancy(&self, network: &impl NetworkModel) -> BTreeMap<LinkId, SimDuration> {
+        let mut busy = BTreeMap::new();
+        for phase in &self.phases {
+            // All rounds of a ring are alike; those of the other patterns have one sender a team.
+            let (rounds, repeats) = match phase.pattern {
+                Pattern::Ring => (1, u64::from(phase.rounds())),
+                Pattern::Gather | Pattern::Scatter => (phase.rounds(), 1),
+            };
+            for round in 0..rounds {
+                for rank in (0..self.ranks).map(Rank) {
+                    if let Some(to) = phase.peers(rank, round).sends_to {
+                        let (link, time) = network.occupancy(rank, to, phase.message_bytes);
+                        *busy.entry(link).or_insert(SimDuration::ZERO) += time * repeats;
+                    }
+                }
+            }
+        }
+        busy
+    }
+}

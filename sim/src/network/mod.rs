@@ -1,0 +1,41 @@
+//! Networks: how long a message takes from one rank to another.
+//!
+//! [`NetworkModel`] is one small trait; each fidelity is a file of its own. This version has the
+//! lowest rung, [`TwoLevel`]: contention-free links inside and between nodes.
+
+mod link;
+mod two_level;
+
+pub use link::Link;
+pub use two_level::{LinkId, TwoLevel};
+
+use std::fmt;
+
+use crate::units::{Bytes, SimDuration};
+
+/// One process of a training run, driving one accelerator; counted from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Rank(pub u32);
+
+impl Rank {
+    /// The rank as an index into arrays of ranks.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl fmt::Display for Rank {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rank {}", self.0)
+    }
+}
+
+/// A network on which messages do not disturb each other.
+pub trait NetworkModel: Sync {
+    /// From the moment both ends are ready until the last byte has arrived.
+    fn message_time(&self, from: Rank, to: Rank, bytes: Bytes) -> SimDuration;
+
+    /// The link that the message leaves by, and how long it occupies it.
+    fn occupancy(&self, from: Rank, to: Rank, bytes: Bytes) -> (LinkId, SimDuration);
+}
