@@ -1,0 +1,147 @@
+//! One training step on every rank, from the fetch of a batch to the update of the weights.
+//!
+//! # What a rank does
+//!
+//! Four streams a rank, each doing one thing at a time:
+//!
+//! - *input*: the rank's share of the node's decode workers fills a queue of batches;
+//! - *copy*: a decoded batch goes to the device once one of two device buffers is free;
+//! - *compute*: forward, backward, then the optimizer once the last bucket has come back;
+//! - *communication*: buckets in order; each is packed, all-reduced and unpacked. A bucket starts
+//!   as soon as its last gradient is ready (with overlap) or after the backward pass (without).
+//!
+//! A rank enters an all-reduce when its own bucket is ready; the collective's messages make it wait
+//! for whoever comes late. All of a rank's compute in a step is multiplied by the rank's jitter
+//! factor of that step.
+//!
+//! # Two engines
+//!
+//! [`run_arrays`] evaluates this as recurrences over arrays of ranks; [`run_events`] runs every
+//! stream and message through the event engine and is the reference. Both give the same
+//! [`StepTimes`], to the picosecond.
+
+mod account;
+mod arrays;
+mod events;
+mod jitter;
+
+#[cfg(test)]
+mod tests;
+
+pub use account::{Account, StepSummary};
+pub use arrays::run_arrays;
+pub use events::{StepError, run_events};
+pub use jitter::{Jitter, JitterDistribution, SlowRank};
+
+use crate::collective::Algorithm;
+use crate::compute::ComputeTimes;
+use crate::fusion::{Fusion, Gradient};
+use crate::units::{Bandwidth, Bytes, SimDuration};
+
+/// How batches come to a rank.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InputPipeline {
+    /// What the rank's share of workers and storage takes for one batch.
+    pub decode: SimDuration,
+    /// What the copy of one batch to the device takes.
+    pub copy: SimDuration,
+    /// How many decoded batches the host may hold, at least one.
+    pub prefetch_batches: u32,
+}
+
+/// Batches that the device holds: the one being computed on and the next.
+const DEVICE_BUFFERS: usize = 2;
+
+/// Everything about a point that stays the same from step to step.
+#[derive(Debug, Clone)]
+pub struct StepSetup<'a, N> {
+    /// How many ranks.
+    pub ranks: u32,
+    /// What compute takes on an undisturbed rank.
+    pub compute: &'a ComputeTimes,
+    /// The gradients in the order in which they become ready.
+    pub gradients: &'a [Gradient],
+    /// How they are merged.
+    pub fusion: Fusion,
+    /// Whether buckets travel during the backward pass.
+    pub overlap: bool,
+    /// How a bucket is reduced.
+    pub algorithm: Algorithm,
+    /// What carries the messages.
+    pub network: &'a N,
+    /// The bandwidth of the device memory, which bounds packing and unpacking.
+    pub memory_bandwidth: Bandwidth,
+    /// How batches come; none if they are always there.
+    pub input: Option<InputPipeline>,
+    /// How compute varies.
+    pub jitter: &'a Jitter,
+}
+
+impl<N> StepSetup<'_, N> {
+    /// What packing (or unpacking) a bucket takes: each byte is read and written once. A tensor
+    /// that travels alone is sent from where it lies.
+    fn pack_time(&self, bytes: Bytes, tensors: usize) -> SimDuration {
+        if tensors > 1 {
+            self.memory_bandwidth.transmission_time(bytes * 2)
+        } else {
+            SimDuration::ZERO
+        }
+    }
+}
+
+/// What happened to one bucket in one step; times in picoseconds, one a rank.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BucketTimes {
+    /// Its size.
+    pub bytes: Bytes,
+    /// How many tensors it holds.
+    pub tensors: usize,
+    /// When the rank's own part could have started: its last gradient ready, at the tick in force.
+    pub ready: Vec<u64>,
+    /// When packing started.
+    pub pack_start: Vec<u64>,
+    /// When the rank entered the all-reduce.
+    pub enter: Vec<u64>,
+    /// When the rank was through with the all-reduce.
+    pub finish: Vec<u64>,
+    /// When unpacking ended.
+    pub end: Vec<u64>,
+    /// What the all-reduce takes when all ranks enter at once.
+    pub alone: std::rc::Rc<[u64]>,
+}
+
+/// When a batch was decoded and copied; times in picoseconds, one a rank.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct InputTimes {
+    /// When decoding started.
+    pub decode_start: Vec<u64>,
+    /// When decoding ended.
+    pub decode_end: Vec<u64>,
+    /// When the copy to the device started.
+    pub copy_start: Vec<u64>,
+    /// When the copy ended.
+    pub copy_end: Vec<u64>,
+}
+
+/// What happened in one step; times in picoseconds since the start of the run, one a rank.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct StepTimes {
+    /// When the step before ended.
+    pub previous_end: Vec<u64>,
+    /// The input, if it is modelled.
+    pub input: Option<InputTimes>,
+    /// The jitter factor of the rank's compute.
+    pub factor: Vec<f64>,
+    /// When forward began.
+    pub forward_start: Vec<u64>,
+    /// When forward ended and backward began.
+    pub forward_end: Vec<u64>,
+    /// When backward ended.
+    pub backward_end: Vec<u64>,
+    /// The buckets, in order.
+    pub buckets: Vec<BucketTimes>,
+    /// When the optimizer began.
+    pub optimizer_start: Vec<u64>,
+    /// When the step ended.
+    pub end: Vec<u64>,
+}
