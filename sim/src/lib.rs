@@ -1,11 +1,77 @@
-//! sim
+//! The simulator of Foretrain: what a training step does on thousands of ranks.
+//!
+//! A scenario says what is trained on which cluster; the forecast says how fast it runs, where each
+//! millisecond of a step goes, how long the run takes and what it costs. Nothing here reads a
+//! clock, a file, a GPU or the network: the same scenario and seed give the same bytes.
+//!
+//! # A tour
+//!
+//! ```
+//! use foretrain_sim::collective::{Algorithm, replay_arrays};
+//! use foretrain_sim::forecast::{Engine, forecast};
+//! use foretrain_sim::network::TwoLevel;
+//! use foretrain_sim::scenario::{Overrides, Scenario};
+//! use foretrain_sim::units::{Bytes, SimTime};
+//!
+//! // A cluster: four nodes of eight, NVLink inside, one 100 Gbit/s port each.
+//! let network = TwoLevel::new(8, "130 GB/s, 3.4 us".parse()?, "100 Gbit/s, 5 us".parse()?);
+//!
+//! // One all-reduce of 100 MB of gradients on it, every message evaluated.
+//! let algorithm = Algorithm::Hierarchical { group: 8 };
+//! let schedule = algorithm.schedule(32, Bytes::new(100_000_000))?;
+//! let finished = replay_arrays(&schedule, &network, &[SimTime::ZERO; 32]);
+//! println!("{} messages, done at {}", schedule.messages(), finished[0]);
+//! assert!(finished.iter().all(|&time| time == finished[0]));
+//!
+//! // Training steps of ResNet-50 on the same kind of cluster.
+//! let scenario = Scenario::from_toml(
+//!     r#"
+//!         name = "ResNet-50 on DGX-1"
+//!         [cluster]
+//!         node = "dgx-1-v100"
+//!         [training]
+//!         model = "resnet50"
+//!         per_accelerator_batch = 128
+//!         precision = "fp16-mixed"
+//!         [compute]
+//!         anchor = "1376 images/s at 192"
+//!         [sweep]
+//!         accelerators = [8, 32]
+//!     "#,
+//!     Overrides::default(),
+//! )?;
+//! let forecast = forecast(&scenario, Engine::Arrays, || {})?;
+//! for point in &forecast.points {
+//!     println!("{}: {:.0} images/s", point.accelerators, point.images_per_s);
+//! }
+//! assert!(forecast.points[1].images_per_s > 3.5 * forecast.points[0].images_per_s);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # The floors
+//!
+//! Each module uses only those below it.
+//!
+//! | floor | modules |
+//! |---|---|
+//! | answer | [`forecast`] |
+//! | question, and one training step | [`scenario`] · [`step`] |
+//! | what travels together | [`fusion`] |
+//! | models | [`collective`] · [`compute`] · [`jitter`] · [`cost`] |
+//! | ground | [`network`] · [`engine`] · [`workload`] · [`catalogue`] |
+//! | cellar | [`units`] · [`random`] |
+
 pub mod catalogue;
 pub mod collective;
 pub mod compute;
+pub mod cost;
 pub mod engine;
+pub mod forecast;
 pub mod fusion;
+pub mod jitter;
 pub mod network;
 pub mod random;
+pub mod scenario;
 pub mod step;
 pub mod units;
 pub mod workload;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::jitter::JitterDraws;
 use super::{BucketTimes, DEVICE_BUFFERS, InputPipeline, InputTimes, StepSetup, StepTimes};
 use crate::collective::{ArrayReplay, CollectiveError};
 use crate::fusion::{Bucket, Fusion, cycle_buckets, next_tick};
+use crate::jitter::JitterDraws;
 use crate::network::NetworkModel;
 use crate::random::Streams;
 use crate::units::{Bytes, SimDuration, SimTime};

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::jitter::JitterDraws;
 use super::{BucketTimes, DEVICE_BUFFERS, InputTimes, StepSetup, StepTimes};
 use crate::collective::{CollectiveError, EventReplay, Schedule, Started, replay_arrays};
 use crate::engine::{self, EventQueue, Model, RunError, Waiting};
 use crate::fusion::{Bucket, Fusion, cycle_buckets, next_tick};
+use crate::jitter::JitterDraws;
 use crate::network::{NetworkModel, Rank};
 use crate::random::Streams;
 use crate::units::{Bytes, SimDuration, SimTime};

@@ -23,7 +23,6 @@
 mod account;
 mod arrays;
 mod events;
-mod jitter;
 
 #[cfg(test)]
 mod tests;
@@ -31,11 +30,11 @@ mod tests;
 pub use account::{Account, StepSummary};
 pub use arrays::run_arrays;
 pub use events::{StepError, run_events};
-pub use jitter::{Jitter, JitterDistribution, SlowRank};
 
 use crate::collective::Algorithm;
 use crate::compute::ComputeTimes;
 use crate::fusion::{Fusion, Gradient};
+use crate::jitter::Jitter;
 use crate::units::{Bandwidth, Bytes, SimDuration};
 
 /// How batches come to a rank.

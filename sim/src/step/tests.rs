@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::compute::{ComputeSource, LayerTime};
+use crate::jitter::{JitterDistribution, SlowRank};
 use crate::network::{Link, Rank, TwoLevel};
 use crate::random::Streams;
 

@@ -50,14 +50,14 @@ enum Factors {
 }
 
 /// The factors of all ranks, step after step.
-pub(super) struct JitterDraws {
+pub(crate) struct JitterDraws {
     factors: Factors,
     streams: Vec<Stream>,
     base: Vec<f64>,
 }
 
 impl JitterDraws {
-    pub(super) fn new(jitter: &Jitter, ranks: u32, streams: &Streams) -> Self {
+    pub(crate) fn new(jitter: &Jitter, ranks: u32, streams: &Streams) -> Self {
         let factors = distribution(jitter);
         let streams = match factors {
             Factors::One => Vec::new(),
@@ -75,7 +75,7 @@ impl JitterDraws {
     }
 
     /// The factors of the next step.
-    pub(super) fn draw(&mut self) -> Vec<f64> {
+    pub(crate) fn draw(&mut self) -> Vec<f64> {
         let mut draws = self.base.clone();
         for (draw, stream) in draws.iter_mut().zip(&mut self.streams) {
             *draw *= match &self.factors {

@@ -1,0 +1,183 @@
+//! The answer: a forecast of every point of a scenario.
+//!
+//! [`forecast`] simulates a checked [`Scenario`]; the result is plain data that is written as JSON
+//! and read back for plots. Points are independent and may run on several threads; their order and
+//! every byte of the result are the same whatever the number of threads.
+
+mod compare;
+mod point;
+mod warning;
+
+#[cfg(test)]
+mod tests;
+
+pub use compare::{PublishedPoint, Quantity};
+pub use point::Point;
+pub use warning::{Warning, WarningCode};
+
+use rayon::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::collective::CollectiveError;
+use crate::scenario::{Case, Scenario};
+use crate::step::{StepError, StepTimes};
+
+/// Which engine evaluates the steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Engine {
+    /// Recurrences over arrays of ranks: fast.
+    #[default]
+    Arrays,
+    /// The discrete-event engine: the reference, slow.
+    Events,
+}
+
+impl std::fmt::Display for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Arrays => "arrays",
+            Self::Events => "events",
+        })
+    }
+}
+
+/// What made a forecast.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Header {
+    /// The version of this program.
+    pub version: String,
+    /// The scenario's name.
+    pub scenario: String,
+    /// Where the scenario is from.
+    pub source: Option<String>,
+    /// SHA-256 of the scenario's text.
+    pub scenario_hash: String,
+    /// SHA-256 of the profile, if one was used.
+    pub profile_hash: Option<String>,
+    /// The seed of all random streams.
+    pub seed: u64,
+    /// The engine that ran.
+    pub engine: Engine,
+    /// Measured steps of each point.
+    pub steps: u32,
+}
+
+/// An input of the forecast and where it is from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct InputNote {
+    /// The variant it belongs to, if the scenario has any.
+    pub variant: Option<String>,
+    /// What it is.
+    pub what: String,
+    /// Its value.
+    pub value: String,
+    /// Where it is from.
+    pub from: String,
+}
+
+/// A forecast of every point of a scenario.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Forecast {
+    /// What made it.
+    pub foretrain: Header,
+    /// The points, curve by curve.
+    pub points: Vec<Point>,
+    /// Published measurements held against it.
+    pub published: Vec<PublishedPoint>,
+    /// What it rests on.
+    pub inputs: Vec<InputNote>,
+    /// What a reader should keep in mind.
+    pub warnings: Vec<Warning>,
+}
+
+/// Why a forecast could not be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ForecastError {
+    /// The all-reduce cannot be scheduled.
+    Collective(CollectiveError),
+    /// The event engine's run did not end well.
+    Step(StepError),
+}
+
+impl std::fmt::Display for ForecastError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Collective(error) => error.fmt(f),
+            Self::Step(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ForecastError {}
+
+/// Simulates every point of `scenario`, calling `progress` after each.
+///
+/// # Errors
+/// If a point cannot be simulated; a checked scenario has none.
+pub fn forecast(
+    scenario: &Scenario,
+    engine: Engine,
+    progress: impl Fn() + Sync,
+) -> Result<Forecast, ForecastError> {
+    let points = scenario
+        .cases
+        .par_iter()
+        .with_max_len(1)
+        .map(|case| {
+            let point = point::point(case, engine);
+            progress();
+            point
+        })
+        .collect::<Result<Vec<Point>, ForecastError>>()?;
+    let published = compare::compare(&scenario.published, &points);
+    let first = scenario.cases.first();
+    Ok(Forecast {
+        foretrain: Header {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            scenario: scenario.name.clone(),
+            source: scenario.source.clone(),
+            scenario_hash: scenario.hash.clone(),
+            profile_hash: None,
+            seed: first.map_or(1, |case| case.seed),
+            engine,
+            steps: first.map_or(0, |case| case.steps),
+        },
+        warnings: warning::warnings(&scenario.cases, &scenario.published, &points),
+        inputs: inputs(&scenario.cases),
+        points,
+        published,
+    })
+}
+
+/// Simulates `steps` steps of one point, telling `observer` what each rank did when.
+///
+/// # Errors
+/// If the point cannot be simulated; one of a checked scenario can.
+pub fn observe(
+    case: &Case,
+    engine: Engine,
+    steps: u32,
+    observer: impl FnMut(u32, &StepTimes),
+) -> Result<(), ForecastError> {
+    point::run(case, engine, steps, observer)
+}
+
+fn inputs(cases: &[Case]) -> Vec<InputNote> {
+    let mut inputs: Vec<InputNote> = Vec::new();
+    for case in cases {
+        for source in &case.sources {
+            let note = InputNote {
+                variant: case.variant.clone(),
+                what: source.what.to_owned(),
+                value: source.value.clone(),
+                from: source.from.clone(),
+            };
+            if !inputs.contains(&note) {
+                inputs.push(note);
+            }
+        }
+    }
+    inputs
+}

@@ -1,0 +1,214 @@
+//! One point: simulate its steps, then say what they mean for the run.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Engine, ForecastError};
+use crate::cost::{cost_usd, energy_kwh};
+use crate::fusion::gradients;
+use crate::network::LinkId;
+use crate::random::Streams;
+use crate::scenario::{Case, InputRates};
+use crate::step::{
+    Account, InputPipeline, StepSetup, StepSummary, StepTimes, run_arrays, run_events,
+};
+use crate::units::{Bytes, SimDuration};
+
+/// The forecast of one point. What the scenario does not ask for is null.
+///
+/// `compute_ms`, `exposed_communication_ms`, `input_wait_ms` and `straggler_wait_ms` add up to
+/// `step_ms`; all are means over ranks and steps.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Point {
+    /// The variant, if the scenario has any.
+    pub variant: Option<String>,
+    /// The curve the point lies on: everything swept but the number of accelerators.
+    pub series: String,
+    /// Accelerators in all.
+    pub accelerators: u32,
+    /// Nodes.
+    pub nodes: u32,
+    /// Images of one accelerator's step.
+    pub per_accelerator_batch: u64,
+    /// Images of a step.
+    pub global_batch: u64,
+    /// The all-reduce algorithm.
+    pub algorithm: String,
+    /// From the end of one step to the end of the next.
+    pub step_ms: f64,
+    /// The 99th percentile of it over steps, on the last rank.
+    pub step_ms_p99: f64,
+    /// Forward, backward and optimizer.
+    pub compute_ms: f64,
+    /// Packing, all-reduce and unpacking, hidden or not, without waiting for late ranks.
+    pub communication_ms: f64,
+    /// What of it nothing hides.
+    pub exposed_communication_ms: f64,
+    /// Waiting for a batch.
+    pub input_wait_ms: f64,
+    /// Waiting for late ranks.
+    pub straggler_wait_ms: f64,
+    /// Throughput of all accelerators.
+    pub images_per_s: f64,
+    /// Throughput over that of as many single accelerators with the same batch each.
+    pub scaling_efficiency: f64,
+    /// How much of the time an accelerator computes.
+    pub accelerator_busy_percent: f64,
+    /// How much of the time the input's CPU workers decode.
+    pub input_cpu_busy_percent: Option<f64>,
+    /// How much of the time the busiest link carries data.
+    pub network_busy_percent: f64,
+    /// Passes over the training set.
+    pub epochs: Option<f64>,
+    /// From the first step to the last evaluation.
+    pub time_to_train_min: Option<f64>,
+    /// Final accuracy (no model in this version).
+    pub top1_percent: Option<f64>,
+    /// Its lower bound.
+    pub top1_percent_low: Option<f64>,
+    /// Its upper bound.
+    pub top1_percent_high: Option<f64>,
+    /// The price of the run.
+    pub cost_usd: Option<f64>,
+    /// Its energy at full power.
+    pub energy_kwh: Option<f64>,
+}
+
+/// Simulates `steps` steps of `case`.
+pub(super) fn run(
+    case: &Case,
+    engine: Engine,
+    steps: u32,
+    mut observer: impl FnMut(u32, &StepTimes),
+) -> Result<(), ForecastError> {
+    let gradients = gradients(&case.model, &case.compute, case.wire_element_bytes);
+    let setup = StepSetup {
+        ranks: case.accelerators,
+        compute: &case.compute,
+        gradients: &gradients,
+        fusion: case.fusion.clone(),
+        overlap: case.overlap,
+        algorithm: case.algorithm,
+        network: &case.network,
+        memory_bandwidth: case.memory_bandwidth,
+        input: case.input.as_ref().map(|rates| pipeline(case, rates)),
+        jitter: &case.jitter,
+    };
+    let streams = Streams::new(case.seed);
+    match engine {
+        Engine::Arrays => {
+            run_arrays(&setup, &streams, steps, observer).map_err(ForecastError::Collective)
+        }
+        Engine::Events => {
+            let record = run_events(&setup, &streams, steps).map_err(ForecastError::Step)?;
+            (0..).zip(&record).for_each(|(step, times)| observer(step, times));
+            Ok(())
+        }
+    }
+}
+
+/// Workers and storage work side by side, so the slower sets the pace. Images cross to the device
+/// in the precision of the forward pass.
+fn pipeline(case: &Case, rates: &InputRates) -> InputPipeline {
+    let batch = case.per_accelerator_batch;
+    let seconds = rates.decode_s_per_image.max(rates.storage_s_per_image) * batch as f64;
+    let elements = case.model.input_shape().elements() * batch;
+    let bytes = Bytes::new(elements * case.precision.element_bytes());
+    InputPipeline {
+        decode: SimDuration::from_seconds(seconds),
+        copy: rates.host_link.map_or(SimDuration::ZERO, |link| link.message_time(bytes)),
+        prefetch_batches: rates.prefetch_batches,
+    }
+}
+
+pub(super) fn point(case: &Case, engine: Engine) -> Result<Point, ForecastError> {
+    let mut account = Account::default();
+    let mut buckets: BTreeMap<Bytes, u64> = BTreeMap::new();
+    run(case, engine, case.warmup_steps + case.steps, |step, times| {
+        if step >= case.warmup_steps {
+            account.add(times);
+            for bucket in &times.buckets {
+                *buckets.entry(bucket.bytes).or_default() += 1;
+            }
+        }
+    })?;
+    let summary = account.summary();
+    let step_s = summary.step_ms / 1e3;
+    let images_per_s = case.global_batch as f64 / step_s;
+    let percent_of_step = |seconds: f64| 100.0 * seconds / step_s;
+    let link_busy_s = busiest_link_s(case, &buckets)?;
+    let time_to_train_min = time_to_train_min(case, images_per_s);
+    let hours = time_to_train_min.map(|minutes| minutes / 60.0);
+    let cost = case.cost.zip(hours);
+    Ok(Point {
+        variant: case.variant.clone(),
+        series: case.series.clone(),
+        accelerators: case.accelerators,
+        nodes: case.nodes,
+        per_accelerator_batch: case.per_accelerator_batch,
+        global_batch: case.global_batch,
+        algorithm: case.algorithm.name().to_string(),
+        step_ms: summary.step_ms,
+        step_ms_p99: summary.step_ms_p99,
+        compute_ms: summary.compute_ms,
+        communication_ms: summary.communication_ms,
+        exposed_communication_ms: summary.exposed_communication_ms,
+        input_wait_ms: summary.input_wait_ms,
+        straggler_wait_ms: summary.straggler_wait_ms,
+        images_per_s,
+        scaling_efficiency: images_per_s / (f64::from(case.accelerators) * rate_of_one(case)),
+        accelerator_busy_percent: percent_of_step(summary.compute_ms / 1e3),
+        input_cpu_busy_percent: input_cpu_busy_percent(case, &summary),
+        network_busy_percent: percent_of_step(link_busy_s),
+        epochs: case.epochs,
+        time_to_train_min,
+        top1_percent: None,
+        top1_percent_low: None,
+        top1_percent_high: None,
+        cost_usd: cost.and_then(|(rates, hours)| {
+            Some(cost_usd(case.accelerators, hours, rates.usd_per_accelerator_hour?))
+        }),
+        energy_kwh: cost.map(|(rates, hours)| {
+            energy_kwh(case.accelerators, hours, rates.watts_per_accelerator)
+        }),
+    })
+}
+
+/// Images per second of one undisturbed accelerator: its compute or its input, whichever is slower.
+fn rate_of_one(case: &Case) -> f64 {
+    let input = case.input.as_ref().map(|rates| pipeline(case, rates));
+    let input = input.map_or(SimDuration::ZERO, |input| input.decode.max(input.copy));
+    case.per_accelerator_batch as f64 / case.compute.step().max(input).as_seconds()
+}
+
+fn input_cpu_busy_percent(case: &Case, summary: &StepSummary) -> Option<f64> {
+    let decode_s = case.input.as_ref()?.decode_s_per_image * case.per_accelerator_batch as f64;
+    (decode_s > 0.0).then_some(100.0 * decode_s * 1e3 / summary.step_ms)
+}
+
+/// For how much of a mean step the busiest link carries data.
+fn busiest_link_s(case: &Case, buckets: &BTreeMap<Bytes, u64>) -> Result<f64, ForecastError> {
+    let mut busy: BTreeMap<LinkId, f64> = BTreeMap::new();
+    for (&bytes, &count) in buckets {
+        let schedule =
+            case.algorithm.schedule(case.accelerators, bytes).map_err(ForecastError::Collective)?;
+        for (link, time) in schedule.occupancy(&case.network) {
+            *busy.entry(link).or_default() += time.as_seconds() * count as f64;
+        }
+    }
+    Ok(busy.into_values().fold(0.0, f64::max) / f64::from(case.steps))
+}
+
+/// All epochs' images at the forecast rate, and the evaluations: forward passes over the
+/// evaluation's images, spread over all ranks, after every so many epochs and after the last.
+fn time_to_train_min(case: &Case, images_per_s: f64) -> Option<f64> {
+    let epochs = case.epochs?;
+    let training_s = epochs * case.images as f64 / images_per_s;
+    let evaluations =
+        case.evaluate_every_epochs.map_or(0.0, |every| (epochs / f64::from(every)).ceil());
+    let batches = case.evaluation_images.div_ceil(case.global_batch);
+    let evaluation_s = batches as f64 * case.compute.forward().as_seconds();
+    Some((training_s + evaluations * evaluation_s) / 60.0)
+}

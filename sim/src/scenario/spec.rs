@@ -1,0 +1,354 @@
+//! What can be written in a scenario file. These types are the file format: they read it, and the
+//! JSON Schema is generated from them.
+//!
+//! Every key is optional here, because a variant or a sweep may give it; what a point needs and
+//! does not have is reported when the point is resolved.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::names::{LinkName, Wire};
+use crate::collective::AlgorithmName;
+use crate::compute::{Anchor, Optimizer, Precision};
+use crate::jitter::JitterDistribution;
+use crate::units::{Bandwidth, Bytes, ComputeRate, Fraction, ImageRate, Power, Price, SimDuration};
+use crate::workload::NetworkName;
+
+/// A scenario: what would happen if this model were trained so on such a cluster.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ScenarioSpec {
+    /// The title of table and plot.
+    pub name: String,
+    /// Where the scenario is from.
+    pub source: Option<String>,
+    /// The machines.
+    #[serde(default)]
+    pub cluster: ClusterSpec,
+    /// An accelerator that the catalogue lacks, or corrections to one that it has.
+    #[serde(default)]
+    pub accelerator: AcceleratorSpec,
+    /// What is trained, and how.
+    #[serde(default)]
+    pub training: TrainingSpec,
+    /// How fast one accelerator is.
+    #[serde(default)]
+    pub compute: ComputeSpec,
+    /// How gradients are summed.
+    #[serde(default)]
+    pub allreduce: AllReduceSpec,
+    /// Which gradients travel together.
+    #[serde(default)]
+    pub fusion: FusionSpec,
+    /// How images come; without it, input never limits.
+    pub input: Option<InputSpec>,
+    /// How compute varies; without it, it does not.
+    pub jitter: Option<JitterSpec>,
+    /// What it costs; without it, cost and energy are not forecast.
+    pub cost: Option<CostSpec>,
+    /// How long to simulate.
+    #[serde(default)]
+    pub simulation: SimulationSpec,
+    /// Values to run through; the product of all lists is simulated.
+    #[serde(default)]
+    pub sweep: SweepSpec,
+    /// Alternatives, each a curve of its own.
+    #[serde(default)]
+    pub variant: Vec<VariantSpec>,
+    /// Published measurements to hold against the forecast.
+    #[serde(default)]
+    pub published: Vec<PublishedSpec>,
+}
+
+/// The machines.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterSpec {
+    /// A node of the catalogue; the other keys change it, or describe a node without it.
+    pub node: Option<String>,
+    /// How many accelerators in all.
+    #[schemars(range(min = 1))]
+    pub accelerators: Option<u32>,
+    /// An accelerator of the catalogue.
+    pub accelerator: Option<String>,
+    /// How many accelerators a node has.
+    #[schemars(range(min = 1))]
+    pub accelerators_per_node: Option<u32>,
+    /// What joins the accelerators of a node.
+    pub intra_node_link: Option<LinkName>,
+    /// One network interface of a node.
+    pub inter_node_link: Option<LinkName>,
+    /// How many network interfaces a node has; messages use all of them together.
+    #[schemars(range(min = 1))]
+    pub nics_per_node: Option<u32>,
+    /// Physical cores of a node.
+    #[schemars(range(min = 1))]
+    pub cpu_cores: Option<u32>,
+}
+
+/// An accelerator that the catalogue lacks, or corrections to one that it has.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AcceleratorSpec {
+    /// Its name in reports.
+    pub title: Option<String>,
+    /// What works in parallel: streaming multiprocessors, cores.
+    #[schemars(range(min = 1))]
+    pub compute_units: Option<u32>,
+    /// Peak rate of matrix products in the precision of the training.
+    pub matrix_rate: Option<ComputeRate>,
+    /// Peak fp32 rate outside matrix units.
+    pub vector_rate: Option<ComputeRate>,
+    /// Capacity of the device memory.
+    pub memory: Option<Bytes>,
+    /// Bandwidth of the device memory.
+    pub memory_bandwidth: Option<Bandwidth>,
+    /// Power of the board at most.
+    pub board_power: Option<Power>,
+}
+
+/// What is trained, and how.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingSpec {
+    /// The network.
+    pub model: Option<NetworkName>,
+    /// Images that one accelerator takes in one step; this or the global batch.
+    #[schemars(range(min = 1))]
+    pub per_accelerator_batch: Option<u64>,
+    /// Images of one step on all accelerators; this or the batch of one.
+    #[schemars(range(min = 1))]
+    pub global_batch: Option<u64>,
+    /// Passes over the images; without it, time to train is not forecast.
+    pub epochs: Option<f64>,
+    /// Images of the training set; ImageNet's 1,281,167 by default.
+    #[schemars(range(min = 1))]
+    pub images: Option<u64>,
+    /// The precision of forward and backward; fp32 by default.
+    pub precision: Option<Precision>,
+    /// The optimizer; momentum by default.
+    pub optimizer: Option<Optimizer>,
+    /// Evaluate after every so many epochs; never by default.
+    #[schemars(range(min = 1))]
+    pub evaluate_every_epochs: Option<u32>,
+    /// Images of an evaluation; ImageNet's 50,000 by default.
+    #[schemars(range(min = 1))]
+    pub evaluation_images: Option<u64>,
+}
+
+/// How fast one accelerator is.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ComputeSpec {
+    /// A measured rate of one accelerator at one batch, to which the roofline is scaled; without
+    /// it the forecast rests on datasheet rates, a bound that real kernels do not reach.
+    pub anchor: Option<Anchor>,
+}
+
+/// How gradients are summed.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AllReduceSpec {
+    /// The algorithm; ring by default.
+    pub algorithm: Option<AlgorithmName>,
+    /// Ranks of one group (hierarchical and hybrid); the accelerators of a node by default. A group
+    /// of more ranks than there are is one group of all.
+    #[schemars(range(min = 1))]
+    pub group: Option<u32>,
+    /// The smallest bucket that goes by ring (hybrid).
+    pub ring_from: Option<Bytes>,
+    /// The precision of gradients on the wire; that of the backward pass by default.
+    pub gradient_precision: Option<Wire>,
+    /// Whether buckets travel during the backward pass; true by default.
+    pub overlap: Option<bool>,
+}
+
+/// The rules that merge gradients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum FusionRule {
+    /// Each tensor travels alone.
+    Tensor,
+    /// All tensors travel together after the backward pass.
+    OneBucket,
+    /// A bucket is closed as soon as it holds at least the threshold.
+    #[default]
+    Threshold,
+    /// A bucket is closed after each of the layers listed in `after`.
+    Segments,
+    /// Whatever is ready on all ranks at a tick travels together, up to the threshold.
+    Cycle,
+}
+
+/// Which gradients travel together.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FusionSpec {
+    /// The rule; threshold by default.
+    pub rule: Option<FusionRule>,
+    /// The size that closes a bucket (threshold, 25 MiB by default, as in PyTorch), or that no
+    /// bucket exceeds (cycle, 64 MiB by default, as in Horovod).
+    pub threshold: Option<Bytes>,
+    /// The time between ticks (cycle); 5 ms by default, as in Horovod up to 0.18.
+    pub cycle_time: Option<SimDuration>,
+    /// The layers after whose gradients a bucket is closed (segments).
+    pub after: Option<Vec<String>>,
+}
+
+/// How images come.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InputSpec {
+    /// What one CPU worker decodes and augments.
+    pub decode: Option<ImageRate>,
+    /// How many workers a node has; its cores by default.
+    #[schemars(range(min = 1))]
+    pub workers_per_node: Option<u32>,
+    /// What a node reads from storage; never a limit by default.
+    pub storage: Option<Bandwidth>,
+    /// The size of a stored image; 110 kB by default (ImageNet: 138 GB of 1,281,167 images).
+    pub image_bytes: Option<Bytes>,
+    /// Decoded batches that the host may hold; 2 by default.
+    #[schemars(range(min = 1))]
+    pub prefetch_batches: Option<u32>,
+    /// From the host's to one accelerator's memory; the accelerator's by default.
+    pub host_link: Option<LinkName>,
+}
+
+/// How compute varies.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JitterSpec {
+    /// The distribution of a rank's compute time in a step; lognormal by default.
+    #[serde(default)]
+    pub distribution: JitterDistribution,
+    /// Its standard deviation over its mean.
+    pub variation: Option<Fraction>,
+    /// Ranks that are always slower.
+    #[serde(default)]
+    pub slow_ranks: Vec<SlowRankSpec>,
+}
+
+/// A rank that is always slower.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SlowRankSpec {
+    /// Which, counted from 0; points without it ignore it.
+    pub rank: u32,
+    /// How many times as long its compute takes, such as `"1.2 x"`.
+    pub factor: Fraction,
+}
+
+/// What it costs.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CostSpec {
+    /// One accelerator for one hour; the catalogue's by default.
+    pub price: Option<Price>,
+    /// What one accelerator and its share of the node draw; the node's or else the board's
+    /// datasheet power by default.
+    pub power: Option<Power>,
+}
+
+/// How long to simulate.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SimulationSpec {
+    /// Measured steps of each point; 100 by default.
+    #[schemars(range(min = 1))]
+    pub steps: Option<u32>,
+    /// Steps before those, while queues fill; 5 by default.
+    pub warmup_steps: Option<u32>,
+    /// The seed of all random streams; 1 by default.
+    pub seed: Option<u64>,
+}
+
+/// Values to run through.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SweepSpec {
+    /// Numbers of accelerators.
+    #[serde(default)]
+    pub accelerators: Vec<u32>,
+    /// Batches of one accelerator.
+    #[serde(default)]
+    pub per_accelerator_batch: Vec<u64>,
+    /// Batches of all accelerators.
+    #[serde(default)]
+    pub global_batch: Vec<u64>,
+    /// All-reduce algorithms.
+    #[serde(default)]
+    pub algorithm: Vec<AlgorithmName>,
+    /// Group sizes.
+    #[serde(default)]
+    pub group: Vec<u32>,
+    /// Fusion thresholds.
+    #[serde(default)]
+    pub threshold: Vec<Bytes>,
+    /// Overlap on and off.
+    #[serde(default)]
+    pub overlap: Vec<bool>,
+}
+
+/// An alternative: any of the scenario's sections, merged over the base key by key.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VariantSpec {
+    /// The name of its curve.
+    pub name: String,
+    /// Where the variant is from.
+    pub source: Option<String>,
+    /// The machines.
+    pub cluster: Option<ClusterSpec>,
+    /// An accelerator that the catalogue lacks, or corrections to one that it has.
+    pub accelerator: Option<AcceleratorSpec>,
+    /// What is trained, and how.
+    pub training: Option<TrainingSpec>,
+    /// How fast one accelerator is.
+    pub compute: Option<ComputeSpec>,
+    /// How gradients are summed.
+    pub allreduce: Option<AllReduceSpec>,
+    /// Which gradients travel together.
+    pub fusion: Option<FusionSpec>,
+    /// How images come.
+    pub input: Option<InputSpec>,
+    /// How compute varies.
+    pub jitter: Option<JitterSpec>,
+    /// What it costs.
+    pub cost: Option<CostSpec>,
+    /// How long to simulate.
+    pub simulation: Option<SimulationSpec>,
+    /// Values to run through.
+    pub sweep: Option<SweepSpec>,
+}
+
+/// A published measurement: where, one of the quantities, and its source.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PublishedSpec {
+    /// The number of accelerators it was measured on.
+    #[schemars(range(min = 1))]
+    pub accelerators: u32,
+    /// The variant it belongs to; all by default.
+    pub variant: Option<String>,
+    /// The batch of one accelerator it was measured at; any by default.
+    pub per_accelerator_batch: Option<u64>,
+    /// Throughput.
+    pub images_per_s: Option<ImageRate>,
+    /// From start to finish.
+    pub time_to_train: Option<SimDuration>,
+    /// Throughput over that of as many single accelerators.
+    pub scaling_efficiency: Option<Fraction>,
+    /// One step.
+    pub step_time: Option<SimDuration>,
+    /// Where it was published.
+    pub source: String,
+}
+
+/// The JSON Schema of scenario files, generated from these types.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    let mut schema = schemars::schema_for!(ScenarioSpec).to_value();
+    schema["title"] = "Foretrain scenario".into();
+    schema
+}
