@@ -1,1 +1,38 @@
-fn main() {}
+//! The command line of Foretrain: parse, run one subcommand, report.
+//!
+//! Results go to stdout, progress and warnings to stderr. Exit codes are documented in
+//! [`failure::Failure`].
+
+mod allreduce;
+mod cli;
+mod completions;
+mod failure;
+mod figure;
+mod output;
+mod plot;
+mod progress;
+mod schema;
+mod simulate;
+mod table;
+mod trace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    failure::report_panics_as_bugs();
+    let result = match Cli::parse().command {
+        Command::Simulate(arguments) => simulate::run(&arguments),
+        Command::Allreduce(arguments) => allreduce::run(&arguments),
+        Command::Plot(arguments) => plot::run(&arguments),
+        Command::Schema => schema::run(),
+        Command::Completions(arguments) => completions::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

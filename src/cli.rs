@@ -1,0 +1,157 @@
+//! The command line as types.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use foretrain_sim::network::Link;
+use foretrain_sim::units::{Bytes, SimDuration};
+
+/// Measure one node, forecast thousands: how fast, how accurate, at what price.
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = EXIT_CODES, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 good, 2 usage, 3 invalid scenario or profile, 4 measurement rejected,
+5 a peer or the runtime failed, 6 threshold missed, 70 a bug.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Forecast a scenario: throughput, where each step goes, time to train, cost
+    Simulate(SimulateArguments),
+    /// Time one all-reduce, every message evaluated
+    Allreduce(AllreduceArguments),
+    /// Draw saved forecasts, several on one figure
+    Plot(PlotArguments),
+    /// Print the JSON Schema of scenario files
+    Schema,
+    /// Print completions for a shell
+    Completions(CompletionsArguments),
+}
+
+/// How a result is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Table,
+    /// For programs: everything
+    Json,
+    /// For spreadsheets: a row a point
+    Csv,
+}
+
+/// Which engine evaluates the messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EngineName {
+    /// Passes over arrays of ranks: fast
+    Arrays,
+    /// The discrete-event engine: the reference, slow, the same to the picosecond
+    Events,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SimulateArguments {
+    /// The scenario file (TOML), or - for stdin
+    pub(crate) scenario: PathBuf,
+    /// How to print the forecast
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
+    /// Draw the forecast with its published points (.svg or .png)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plot: Option<PathBuf>,
+    /// Write a trace of some ranks' steps for Perfetto (.json)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
+    /// The ranks in the trace [default: the first eight]
+    #[arg(long, value_name = "RANKS", value_delimiter = ',', requires = "trace")]
+    pub(crate) trace_ranks: Vec<u32>,
+    /// Trace the point with so many accelerators [default: the last point]
+    #[arg(long, value_name = "ACCELERATORS", requires = "trace")]
+    pub(crate) trace_point: Option<u32>,
+    /// The number of steps in the trace
+    #[arg(long, value_name = "STEPS", default_value_t = 3, requires = "trace")]
+    pub(crate) trace_steps: u32,
+    /// Measured steps of each point [default: the scenario's, or 100]
+    #[arg(long)]
+    pub(crate) steps: Option<u32>,
+    /// The seed of all random streams [default: the scenario's, or 1]
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// The engine
+    #[arg(long, value_enum, default_value_t = EngineName::Arrays)]
+    pub(crate) engine: EngineName,
+    /// Threads; the result does not depend on them [default: one a core]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+}
+
+/// The name of an all-reduce algorithm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AlgorithmArgument {
+    /// One ring over all ranks
+    Ring,
+    /// Reduce in groups, ring between their masters, broadcast in groups
+    Hierarchical,
+    /// Hierarchical below --ring-from, ring from there
+    Hybrid,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AllreduceArguments {
+    /// The algorithms, each a row [default: ring]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "ring")]
+    pub(crate) algorithm: Vec<AlgorithmArgument>,
+    /// The numbers of ranks, each a row
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub(crate) ranks: Vec<u32>,
+    /// The message sizes, each a row, such as 100MiB or "4 KiB,1 MiB"
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub(crate) size: Vec<Bytes>,
+    /// The link between ranks: bandwidth one way and latency, such as "100 Gbit/s, 1 us"
+    #[arg(long)]
+    pub(crate) link: Link,
+    /// The link between ranks of one node [default: as --link]
+    #[arg(long, value_name = "LINK", requires = "ranks_per_node")]
+    pub(crate) intra_link: Option<Link>,
+    /// Ranks of one node
+    #[arg(long, value_name = "RANKS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) ranks_per_node: Option<u32>,
+    /// Ranks of one group (hierarchical and hybrid) [default: those of a node]
+    #[arg(long, value_name = "RANKS")]
+    pub(crate) group: Option<u32>,
+    /// The smallest message that goes by ring (hybrid)
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) ring_from: Option<Bytes>,
+    /// Let ranks start at random, uniformly within this time, such as "1 ms"
+    #[arg(long, value_name = "TIME")]
+    pub(crate) jitter: Option<SimDuration>,
+    /// The seed of the random starts
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// The engine
+    #[arg(long, value_enum, default_value_t = EngineName::Arrays)]
+    pub(crate) engine: EngineName,
+    /// How to print the times
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlotArguments {
+    /// Forecasts saved with `simulate --format json`, or - for stdin
+    #[arg(required = true, value_name = "FORECAST")]
+    pub(crate) forecasts: Vec<PathBuf>,
+    /// The figure (.svg or .png)
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArguments {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}

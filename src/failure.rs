@@ -1,0 +1,85 @@
+//! How a command fails: one clear message and one documented exit code.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+
+use foretrain_sim::forecast::ForecastError;
+
+/// Why a command failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The command line, or a file it names, cannot be used: exit code 2.
+    Usage(String),
+    /// A scenario, profile or forecast is invalid: exit code 3.
+    Invalid(String),
+    /// The runtime failed, as when a disk is full: exit code 5.
+    Runtime(String),
+    /// Whoever read our output has gone; nothing is left to say.
+    ReaderGone,
+}
+
+impl Failure {
+    /// Prints the message, and gives the exit code.
+    #[expect(clippy::print_stderr, reason = "this is where failures are shown")]
+    pub(crate) fn report(&self) -> ExitCode {
+        let (code, message) = match self {
+            Self::Usage(message) => (2, message),
+            Self::Invalid(message) => (3, message),
+            Self::Runtime(message) => (5, message),
+            Self::ReaderGone => return ExitCode::SUCCESS,
+        };
+        eprintln!("error: {message}");
+        ExitCode::from(code)
+    }
+
+    /// A file named on the command line could not be used.
+    pub(crate) fn file(doing: &str, path: &Path, error: &io::Error) -> Self {
+        Self::Usage(format!("failed to {doing} {}: {}", path.display(), Reason(error)))
+    }
+
+    /// Writing a result failed.
+    pub(crate) fn writing(error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::ReaderGone;
+        }
+        Self::Runtime(format!("failed to write the result: {}", Reason(error)))
+    }
+}
+
+impl From<ForecastError> for Failure {
+    fn from(error: ForecastError) -> Self {
+        match error {
+            ForecastError::Collective(error) => Self::Invalid(error.to_string()),
+            ForecastError::Step(error) => Self::Runtime(error.to_string()),
+        }
+    }
+}
+
+/// An I/O error without its number.
+struct Reason<'a>(&'a io::Error);
+
+impl fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.kind() {
+            io::ErrorKind::NotFound => f.write_str("there is no such file or folder"),
+            io::ErrorKind::PermissionDenied => f.write_str("permission denied"),
+            _ => self.0.fmt(f),
+        }
+    }
+}
+
+/// Makes a panic say that it is a bug, and exit with code 70.
+#[expect(clippy::print_stderr, reason = "the last words of the program")]
+pub(crate) fn report_panics_as_bugs() {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        default(info);
+        eprintln!(
+            "error: this is a bug in foretrain {}; please report it with the command and its input",
+            env!("CARGO_PKG_VERSION")
+        );
+        std::process::exit(70);
+    }));
+}

@@ -1,0 +1,165 @@
+//! Axes: where the ticks are and how they are written. Curves are drawn in an axis's own
+//! coordinates, the logarithm for logarithmic axes.
+
+use crate::table::{minutes, thousands};
+
+/// How a value becomes a coordinate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scale {
+    Linear,
+    Log,
+}
+
+/// How a tick is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Style {
+    /// 512, 1k, 20k, 1.5M.
+    Count,
+    Percent,
+    Minutes,
+    Plain,
+    Dollars,
+}
+
+/// An axis over the values it must show.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Axis {
+    pub(super) title: String,
+    pub(super) scale: Scale,
+    pub(super) style: Style,
+    /// The ends, as values.
+    pub(super) range: (f64, f64),
+    /// The ticks, as values.
+    pub(super) ticks: Vec<f64>,
+}
+
+/// More ticks than this crowd an axis of a panel.
+const TICKS_MAX: usize = 12;
+
+impl Axis {
+    /// A logarithmic axis with a tick at each of a few given values.
+    pub(super) fn counts(title: &str, values: impl Iterator<Item = f64>) -> Self {
+        let mut ticks: Vec<f64> = values.filter(|value| *value > 0.0).collect();
+        ticks.sort_by(f64::total_cmp);
+        ticks.dedup();
+        let (low, high) = ends(ticks.iter().copied());
+        let every = ticks.len().div_ceil(TICKS_MAX).max(1);
+        // Counted from the end, so that the largest cluster has its tick.
+        let mut shown: Vec<f64> = ticks.into_iter().rev().step_by(every).collect();
+        shown.reverse();
+        Self {
+            title: title.to_owned(),
+            scale: Scale::Log,
+            style: Style::Count,
+            range: (low / 1.15, high * 1.15),
+            ticks: shown,
+        }
+    }
+
+    /// A logarithmic axis with ticks at 1, 2 and 5 times powers of ten, or fewer.
+    pub(super) fn log(title: &str, style: Style, values: impl Iterator<Item = f64>) -> Self {
+        let (low, high) = ends(values.filter(|value| *value > 0.0));
+        let range = (low / 1.3, high * 1.3);
+        let decades: Vec<f64> = (range.0.log10().floor() as i32..=range.1.log10().ceil() as i32)
+            .map(|power| 10_f64.powi(power))
+            .collect();
+        let within = |steps: &[f64]| -> Vec<f64> {
+            let all = decades.iter().flat_map(|decade| steps.iter().map(move |step| decade * step));
+            all.filter(|tick| (range.0..=range.1).contains(tick)).collect()
+        };
+        let candidates = [&[1.0, 2.0, 5.0][..], &[1.0, 3.0], &[1.0]].map(within);
+        let ticks = candidates.iter().find(|ticks| ticks.len() <= 9).unwrap_or(&candidates[2]);
+        Self { title: title.to_owned(), scale: Scale::Log, style, range, ticks: ticks.clone() }
+    }
+
+    /// A linear axis from zero, with a step of 1, 2, 2.5 or 5 times a power of ten.
+    pub(super) fn from_zero(title: &str, style: Style, high: f64) -> Self {
+        let high = if high.is_finite() && high > 0.0 { high } else { 1.0 };
+        let power = 10_f64.powf((high / 5.0).log10().floor());
+        let step = [1.0, 2.0, 2.5, 5.0, 10.0]
+            .into_iter()
+            .map(|factor| factor * power)
+            .find(|step| high / step <= 6.0)
+            .unwrap_or(high);
+        let count = (high / step).floor() as u32;
+        Self {
+            title: title.to_owned(),
+            scale: Scale::Linear,
+            style,
+            range: (0.0, high),
+            ticks: (0..=count).map(|index| f64::from(index) * step).collect(),
+        }
+    }
+
+    /// A value's coordinate.
+    pub(super) fn coordinate(&self, value: f64) -> f64 {
+        match self.scale {
+            Scale::Linear => value,
+            Scale::Log => value.max(f64::MIN_POSITIVE).log2(),
+        }
+    }
+
+    /// How the tick at a coordinate is written.
+    pub(super) fn label(&self, coordinate: f64) -> String {
+        let value = match self.scale {
+            Scale::Linear => coordinate,
+            Scale::Log => coordinate.exp2(),
+        };
+        match self.style {
+            Style::Count => count(value),
+            Style::Percent => format!("{value:.0} %"),
+            Style::Minutes => minutes(value).replace(".0 ", " "),
+            Style::Plain => format!("{}", (value * 1000.0).round() / 1000.0),
+            Style::Dollars => format!("{} $", thousands(value, if value < 10.0 { 2 } else { 0 })),
+        }
+    }
+}
+
+fn ends(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    let (low, high) =
+        values.fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
+    if low <= high { (low, high) } else { (1.0, 10.0) }
+}
+
+/// 512, 1k, 20k, 1.5M; powers of two stay as they are.
+fn count(value: f64) -> String {
+    let rounded = value.round();
+    let short = |value: f64, suffix: &str| {
+        let text = format!("{:.1}", value);
+        format!("{}{suffix}", text.trim_end_matches('0').trim_end_matches('.'))
+    };
+    match rounded {
+        v if v < 10_000.0 && (v % 1000.0 != 0.0 || v == 0.0) => format!("{v}"),
+        v if v < 1e6 => short(v / 1e3, "k"),
+        v => short(v / 1e6, "M"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_short() {
+        let texts = [8.0, 2048.0, 1000.0, 20_000.0, 65_536.0, 1.5e6].map(count);
+        assert_eq!(texts, ["8", "2048", "1k", "20k", "65.5k", "1.5M"]);
+    }
+
+    #[test]
+    fn ticks_lie_inside_and_are_few() {
+        let axis = Axis::log("", Style::Count, [1500.0, 290_000.0].into_iter());
+        assert!(axis.ticks.iter().all(|tick| (axis.range.0..=axis.range.1).contains(tick)));
+        assert_eq!(axis.ticks, [2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5]);
+        assert_eq!(
+            Axis::from_zero("", Style::Plain, 290.0).ticks,
+            [0.0, 50.0, 100.0, 150.0, 200.0, 250.0]
+        );
+        assert_eq!(Axis::counts("", (0..20).map(|i| f64::from(1 << i))).ticks.len(), 10);
+    }
+
+    #[test]
+    fn an_axis_of_nothing_is_still_an_axis() {
+        assert!(!Axis::log("", Style::Count, std::iter::empty()).ticks.is_empty());
+        assert!(!Axis::from_zero("", Style::Plain, f64::NAN).ticks.is_empty());
+    }
+}

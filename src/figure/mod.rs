@@ -1,0 +1,97 @@
+//! Scaling curves as a picture: SVG, or PNG made from the same SVG.
+//!
+//! [`panels`] turns forecasts into plain data (axes, curves, published points); [`draw`](self::draw)
+//! lays them out with plotters. Fonts are embedded, so a figure looks the same everywhere.
+
+mod axis;
+mod canvas;
+mod panels;
+mod style;
+
+use std::path::Path;
+use std::sync::{Arc, Once};
+
+use foretrain_sim::forecast::Forecast;
+use plotters::prelude::{FontStyle, SVGBackend};
+use plotters::style::register_font;
+use resvg::{tiny_skia, usvg};
+
+use crate::failure::Failure;
+
+const REGULAR: &[u8] = include_bytes!("../fonts/Roboto-Regular.ttf");
+const BOLD: &[u8] = include_bytes!("../fonts/Roboto-Bold.ttf");
+const SIZE: (u32, u32) = (1280, 960);
+/// Pixels of a PNG for one unit of the SVG.
+const PNG_SCALE: f32 = 2.0;
+
+/// The format of a figure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Svg,
+    Png,
+}
+
+impl Kind {
+    /// The format that a file's name asks for.
+    pub(crate) fn of(path: &Path) -> Result<Self, Failure> {
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("svg") => Ok(Self::Svg),
+            Some("png") => Ok(Self::Png),
+            _ => Err(Failure::Usage(format!(
+                "{}: a figure's name ends in .svg or .png",
+                path.display()
+            ))),
+        }
+    }
+}
+
+/// Draws forecasts on one figure.
+pub(crate) fn draw(forecasts: &[Forecast], kind: Kind) -> Result<Vec<u8>, Failure> {
+    register_fonts();
+    let figure = panels::figure(forecasts);
+    let mut svg = String::new();
+    canvas::draw(&figure, SVGBackend::with_string(&mut svg, SIZE))
+        .map_err(|error| Failure::Runtime(format!("failed to draw the figure: {error}")))?;
+    let svg = described(&svg, &figure);
+    match kind {
+        Kind::Svg => Ok(svg.into_bytes()),
+        Kind::Png => rasterise(&svg),
+    }
+}
+
+fn register_fonts() {
+    static FONTS: Once = Once::new();
+    FONTS.call_once(|| {
+        // They are embedded and a test draws with them; without them, drawing reports it.
+        let _ = register_font(style::FAMILY, FontStyle::Normal, REGULAR);
+        let _ = register_font(style::FAMILY, FontStyle::Bold, BOLD);
+    });
+}
+
+/// Adds a title and a description for readers who cannot see the picture.
+fn described(svg: &str, figure: &panels::Figure) -> String {
+    let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let title = escape(&figure.title);
+    let text = escape(&figure.subtitle);
+    let head = format!("\n<title>{title}</title>\n<desc>{text}</desc>\n");
+    match svg.find("<svg").and_then(|start| svg[start..].find('>').map(|end| start + end + 1)) {
+        Some(end) => format!("{}{head}{}", &svg[..end], svg[end..].trim_start()),
+        None => svg.to_owned(),
+    }
+}
+
+fn rasterise(svg: &str) -> Result<Vec<u8>, Failure> {
+    let failed = |why: String| Failure::Runtime(format!("failed to draw the picture: {why}"));
+    let mut fonts = usvg::fontdb::Database::new();
+    fonts.load_font_data(REGULAR.to_vec());
+    fonts.load_font_data(BOLD.to_vec());
+    let options = usvg::Options { fontdb: Arc::new(fonts), ..usvg::Options::default() };
+    let tree = usvg::Tree::from_str(svg, &options).map_err(|error| failed(error.to_string()))?;
+    let size = tree.size();
+    let pixels = |length: f32| (length * PNG_SCALE).round() as u32;
+    let mut picture = tiny_skia::Pixmap::new(pixels(size.width()), pixels(size.height()))
+        .ok_or_else(|| failed("it has no size".to_owned()))?;
+    let scale = tiny_skia::Transform::from_scale(PNG_SCALE, PNG_SCALE);
+    resvg::render(&tree, scale, &mut picture.as_mut());
+    picture.encode_png().map_err(|error| failed(error.to_string()))
+}

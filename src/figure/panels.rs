@@ -1,0 +1,256 @@
+//! What a figure shows, as data: panels with axes, curves, bars and published points.
+
+use foretrain_sim::forecast::{Forecast, Point, PublishedPoint, Quantity};
+use plotters::style::RGBColor;
+
+use super::axis::{Axis, Style};
+use super::style;
+
+/// A line through points (values, not coordinates).
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Curve {
+    pub(super) color: RGBColor,
+    pub(super) dashed: bool,
+    pub(super) points: Vec<(f64, f64)>,
+}
+
+/// A bar made of pieces, from the bottom up.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Bar {
+    pub(super) at: f64,
+    pub(super) pieces: Vec<(RGBColor, f64)>,
+}
+
+/// One diagram.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Panel {
+    pub(super) title: String,
+    pub(super) x: Axis,
+    pub(super) y: Axis,
+    pub(super) curves: Vec<Curve>,
+    pub(super) bars: Vec<Bar>,
+    /// Published points.
+    pub(super) marks: Vec<(RGBColor, f64, f64)>,
+    /// What colours mean in this panel alone.
+    pub(super) key: Vec<(RGBColor, String)>,
+}
+
+/// How an entry of the legend is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sign {
+    Line,
+    Dashes,
+    Mark,
+}
+
+/// A whole figure.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Figure {
+    pub(super) title: String,
+    pub(super) subtitle: String,
+    pub(super) legend: Vec<(Sign, RGBColor, String)>,
+    pub(super) panels: Vec<Panel>,
+}
+
+/// One curve of one forecast.
+struct Series<'a> {
+    name: String,
+    color: RGBColor,
+    points: Vec<&'a Point>,
+    published: Vec<&'a PublishedPoint>,
+}
+
+impl Series<'_> {
+    fn curve(&self, y: impl Fn(&Point) -> Option<f64>) -> Curve {
+        let value = |point: &&Point| Some((f64::from(point.accelerators), y(point)?));
+        let points = self.points.iter().filter_map(value).collect();
+        Curve { color: self.color, dashed: false, points }
+    }
+
+    fn marks(&self, quantity: Quantity, factor: f64) -> Vec<(RGBColor, f64, f64)> {
+        self.published
+            .iter()
+            .filter(|row| row.quantity == quantity)
+            .map(|row| (self.color, f64::from(row.accelerators), factor * row.published))
+            .collect()
+    }
+}
+
+fn series(forecasts: &[Forecast]) -> Vec<Series<'_>> {
+    let mut all: Vec<Series<'_>> = Vec::new();
+    for forecast in forecasts {
+        for points in forecast.points.chunk_by(|left, right| left.series == right.series) {
+            let series = &points[0].series;
+            let name = match (forecasts.len(), series.is_empty()) {
+                (1, true) => "forecast".to_owned(),
+                (1, false) => series.clone(),
+                (_, true) => forecast.foretrain.scenario.clone(),
+                (_, false) => format!("{}: {series}", forecast.foretrain.scenario),
+            };
+            let published = forecast.published.iter();
+            all.push(Series {
+                name,
+                color: style::curve(all.len()),
+                points: points.iter().collect(),
+                published: published.filter(|row| row.series.as_ref() == Some(series)).collect(),
+            });
+        }
+    }
+    all
+}
+
+/// The figure of some forecasts (at least one).
+pub(super) fn figure(forecasts: &[Forecast]) -> Figure {
+    let series = series(forecasts);
+    let counts = || {
+        let values = series.iter().flat_map(|s| s.points.iter().map(|p| f64::from(p.accelerators)));
+        Axis::counts("accelerators", values)
+    };
+    let mut panels = vec![throughput(&series, counts()), efficiency(&series, counts())];
+    panels.push(match series.as_slice() {
+        [only] => step(only, counts()),
+        _ if has_cost(&series) => cost(&series),
+        _ => busy(&series, counts()),
+    });
+    panels.push(duration(&series, counts()));
+    Figure {
+        title: title(forecasts),
+        subtitle: subtitle(forecasts),
+        legend: legend(&series),
+        panels,
+    }
+}
+
+fn title(forecasts: &[Forecast]) -> String {
+    let names: Vec<&str> = forecasts.iter().map(|f| f.foretrain.scenario.as_str()).collect();
+    match names.as_slice() {
+        [one] => (*one).to_owned(),
+        some => format!("{} forecasts compared", some.len()),
+    }
+}
+
+fn subtitle(forecasts: &[Forecast]) -> String {
+    let made: Vec<String> = forecasts
+        .iter()
+        .map(|forecast| {
+            let header = &forecast.foretrain;
+            let hash = header.scenario_hash.get(..12).unwrap_or(&header.scenario_hash);
+            format!("foretrain {}, scenario {hash}, seed {}", header.version, header.seed)
+        })
+        .collect();
+    made.join("; ")
+}
+
+fn legend(series: &[Series<'_>]) -> Vec<(Sign, RGBColor, String)> {
+    let mut legend: Vec<_> =
+        series.iter().map(|one| (Sign::Line, one.color, one.name.clone())).collect();
+    legend.push((Sign::Dashes, style::IDEAL, "perfect scaling".to_owned()));
+    if series.iter().any(|one| !one.published.is_empty()) {
+        let color = if series.len() == 1 { style::curve(0) } else { style::INK };
+        legend.push((Sign::Mark, color, "published".to_owned()));
+    }
+    legend
+}
+
+fn panel(title: &str, x: Axis, y: Axis, curves: Vec<Curve>) -> Panel {
+    let title = title.to_owned();
+    Panel { title, x, y, curves, bars: Vec::new(), marks: Vec::new(), key: Vec::new() }
+}
+
+fn values<'a>(curves: &'a [Curve], marks: &'a [(RGBColor, f64, f64)]) -> impl Iterator<Item = f64> {
+    let points = curves.iter().flat_map(|curve| curve.points.iter().map(|point| point.1));
+    points.chain(marks.iter().map(|mark| mark.2))
+}
+
+fn throughput(series: &[Series<'_>], x: Axis) -> Panel {
+    let marks: Vec<_> =
+        series.iter().flat_map(|one| one.marks(Quantity::ImagesPerS, 1.0)).collect();
+    let mut curves: Vec<Curve> = series
+        .iter()
+        .map(|one| Curve {
+            color: style::IDEAL,
+            dashed: true,
+            ..one.curve(|point| Some(point.images_per_s / point.scaling_efficiency))
+        })
+        .collect();
+    curves.extend(series.iter().map(|one| one.curve(|point| Some(point.images_per_s))));
+    let y = Axis::log("images/s", Style::Count, values(&curves, &marks));
+    Panel { marks, ..panel("Throughput", x, y, curves) }
+}
+
+fn efficiency(series: &[Series<'_>], x: Axis) -> Panel {
+    let marks: Vec<_> =
+        series.iter().flat_map(|one| one.marks(Quantity::ScalingEfficiency, 100.0)).collect();
+    let ends = vec![(x.range.0, 100.0), (x.range.1, 100.0)];
+    let mut curves = vec![Curve { color: style::IDEAL, dashed: true, points: ends }];
+    curves.extend(series.iter().map(|one| one.curve(|p| Some(100.0 * p.scaling_efficiency))));
+    let high = values(&curves, &marks).fold(100.0, f64::max) * 1.06;
+    let y = Axis::from_zero("of as many single accelerators", Style::Percent, high);
+    Panel { marks, ..panel("Scaling efficiency", x, y, curves) }
+}
+
+/// Where each millisecond of a step goes.
+fn step(series: &Series<'_>, x: Axis) -> Panel {
+    let parts: [(RGBColor, &str, fn(&Point) -> f64); 4] = [
+        (style::COMPUTE, "compute", |p| p.compute_ms),
+        (style::EXPOSED, "exposed communication", |p| p.exposed_communication_ms),
+        (style::STRAGGLER, "straggler wait", |p| p.straggler_wait_ms),
+        (style::INPUT, "input wait", |p| p.input_wait_ms),
+    ];
+    let bar = |point: &&Point| Bar {
+        at: f64::from(point.accelerators),
+        pieces: parts.iter().map(|(color, _, of)| (*color, of(point))).collect(),
+    };
+    let bars: Vec<Bar> = series.points.iter().map(bar).collect();
+    let marks = series.marks(Quantity::StepMs, 1.0);
+    let highest = series.points.iter().map(|p| p.step_ms).chain(marks.iter().map(|mark| mark.2));
+    // Room above for the key.
+    let y = Axis::from_zero("ms a step", Style::Plain, highest.fold(0.0, f64::max) * 1.35);
+    let shown = parts.iter().filter(|(_, _, of)| series.points.iter().any(|p| of(p) > 0.0));
+    let key = shown.map(|(color, name, _)| (*color, (*name).to_owned())).collect();
+    Panel { bars, marks, key, ..panel("Where a step goes", x, y, Vec::new()) }
+}
+
+fn busy(series: &[Series<'_>], x: Axis) -> Panel {
+    let curves = series.iter().map(|one| one.curve(|p| Some(p.accelerator_busy_percent))).collect();
+    let y = Axis::from_zero("of the time", Style::Percent, 106.0);
+    panel("Accelerators busy", x, y, curves)
+}
+
+fn has_cost(series: &[Series<'_>]) -> bool {
+    series.iter().flat_map(|one| &one.points).all(|p| p.cost_usd.is_some())
+}
+
+/// Cost against time: the lower left is best.
+fn cost(series: &[Series<'_>]) -> Panel {
+    let curves: Vec<Curve> = series
+        .iter()
+        .map(|one| {
+            let point = |p: &&Point| Some((p.time_to_train_min?, p.cost_usd?));
+            let points = one.points.iter().filter_map(point).collect();
+            Curve { color: one.color, dashed: false, points }
+        })
+        .collect();
+    let minutes = curves.iter().flat_map(|curve| curve.points.iter().map(|point| point.0));
+    let x = Axis::log("time to train", Style::Minutes, minutes);
+    let y = Axis::log("cost of a run", Style::Dollars, values(&curves, &[]));
+    panel("Cost against time (lower left is best)", x, y, curves)
+}
+
+/// Time to train, or the time of a step where the scenario has no epochs.
+fn duration(series: &[Series<'_>], x: Axis) -> Panel {
+    let whole = series.iter().flat_map(|one| &one.points).all(|p| p.time_to_train_min.is_some());
+    if !whole {
+        let curves: Vec<Curve> = series.iter().map(|one| one.curve(|p| Some(p.step_ms))).collect();
+        let marks: Vec<_> =
+            series.iter().flat_map(|one| one.marks(Quantity::StepMs, 1.0)).collect();
+        let high = values(&curves, &marks).fold(0.0, f64::max) * 1.15;
+        let y = Axis::from_zero("ms", Style::Plain, high);
+        return Panel { marks, ..panel("Time of a step", x, y, curves) };
+    }
+    let curves: Vec<Curve> = series.iter().map(|one| one.curve(|p| p.time_to_train_min)).collect();
+    let marks: Vec<_> =
+        series.iter().flat_map(|one| one.marks(Quantity::TimeToTrainMin, 1.0)).collect();
+    let y = Axis::log("whole run", Style::Minutes, values(&curves, &marks));
+    Panel { marks, ..panel("Time to train", x, y, curves) }
+}
