@@ -15,7 +15,7 @@ struct Column {
 }
 
 const COLUMNS: [Column; 16] = [
-    Column { heading: "GPUs", show: |p| Some(thousands(f64::from(p.accelerators), 0)) },
+    Column { heading: "accele-\nrators", show: |p| Some(thousands(f64::from(p.accelerators), 0)) },
     Column { heading: "batch\neach", show: |p| Some(p.per_accelerator_batch.to_string()) },
     Column { heading: "batch", show: |p| Some(thousands(p.global_batch as f64, 0)) },
     Column { heading: "step\nms", show: |p| Some(ms(p.step_ms)) },
@@ -26,7 +26,7 @@ const COLUMNS: [Column; 16] = [
     Column { heading: "input\nwait ms", show: |p| Some(ms(p.input_wait_ms)) },
     Column { heading: "images/s", show: |p| Some(thousands(p.images_per_s, 0)) },
     Column { heading: "effi-\nciency", show: |p| Some(percent(100.0 * p.scaling_efficiency)) },
-    Column { heading: "GPU\nbusy", show: |p| Some(percent(p.accelerator_busy_percent)) },
+    Column { heading: "accel.\nbusy", show: |p| Some(percent(p.accelerator_busy_percent)) },
     Column { heading: "CPU\nbusy", show: |p| p.input_cpu_busy_percent.map(percent) },
     Column { heading: "network\nbusy", show: |p| Some(percent(p.network_busy_percent)) },
     Column { heading: "time to\ntrain", show: |p| p.time_to_train_min.map(minutes) },
@@ -80,7 +80,7 @@ fn points(points: &[Point]) -> String {
 fn published(rows: &[PublishedPoint]) -> String {
     let mut table = plain();
     let several = rows.iter().any(|row| row.series.as_ref().is_some_and(|name| !name.is_empty()));
-    let mut heading = vec![right("GPUs")];
+    let mut heading = vec![right("accelerators")];
     heading.extend(several.then(|| Cell::new("curve")));
     heading.extend([Cell::new("quantity"), right("published"), right("forecast"), right("error")]);
     heading.push(Cell::new("source"));

@@ -52,7 +52,7 @@ pub enum Fusion {
     Tensor,
     /// All tensors travel together after the backward pass.
     OneBucket,
-    /// A bucket is closed as soon as it holds at least this much (Jia et al. 2018, section 4.3).
+    /// A bucket is closed as soon as it holds at least this much (Jia et al. 2018, arXiv 1807.11205).
     Threshold(Bytes),
     /// A bucket is closed after each of these nodes, in the order of the backward pass, and at the
     /// end.

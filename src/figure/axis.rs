@@ -1,7 +1,7 @@
 //! Axes: where the ticks are and how they are written. Curves are drawn in an axis's own
 //! coordinates, the logarithm for logarithmic axes.
 
-use crate::table::{minutes, thousands};
+use crate::table::thousands;
 
 /// How a value becomes a coordinate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,9 @@ pub(super) struct Axis {
 /// More ticks than this crowd an axis of a panel.
 const TICKS_MAX: usize = 12;
 
+/// Room beside the smallest and the largest count, for half a bar.
+const COUNTS_PAD: f64 = 1.3;
+
 impl Axis {
     /// A logarithmic axis with a tick at each of a few given values.
     pub(super) fn counts(title: &str, values: impl Iterator<Item = f64>) -> Self {
@@ -51,7 +54,7 @@ impl Axis {
             title: title.to_owned(),
             scale: Scale::Log,
             style: Style::Count,
-            range: (low / 1.15, high * 1.15),
+            range: (low / COUNTS_PAD, high * COUNTS_PAD),
             ticks: shown,
         }
     }
@@ -70,6 +73,40 @@ impl Axis {
         let candidates = [&[1.0, 2.0, 5.0][..], &[1.0, 3.0], &[1.0]].map(within);
         let ticks = candidates.iter().find(|ticks| ticks.len() <= 9).unwrap_or(&candidates[2]);
         Self { title: title.to_owned(), scale: Scale::Log, style, range, ticks: ticks.clone() }
+    }
+
+    /// A logarithmic axis of minutes, with ticks where people put them.
+    pub(super) fn minutes(title: &str, values: impl Iterator<Item = f64>) -> Self {
+        const HOUR: f64 = 60.0;
+        const DAY: f64 = 24.0 * HOUR;
+        const TICKS: [f64; 19] = [
+            0.1,
+            0.2,
+            0.5,
+            1.0,
+            2.0,
+            5.0,
+            10.0,
+            20.0,
+            HOUR / 2.0,
+            HOUR,
+            2.0 * HOUR,
+            5.0 * HOUR,
+            10.0 * HOUR,
+            DAY,
+            2.0 * DAY,
+            5.0 * DAY,
+            10.0 * DAY,
+            30.0 * DAY,
+            100.0 * DAY,
+        ];
+        let mut axis = Self::log(title, Style::Minutes, values);
+        let inside = TICKS.into_iter().filter(|tick| (axis.range.0..=axis.range.1).contains(tick));
+        let inside: Vec<f64> = inside.collect();
+        if inside.len() >= 2 {
+            axis.ticks = inside;
+        }
+        axis
     }
 
     /// A linear axis from zero, with a step of 1, 2, 2.5 or 5 times a power of ten.
@@ -108,7 +145,7 @@ impl Axis {
         match self.style {
             Style::Count => count(value),
             Style::Percent => format!("{value:.0} %"),
-            Style::Minutes => minutes(value).replace(".0 ", " "),
+            Style::Minutes => duration(value),
             Style::Plain => format!("{}", (value * 1000.0).round() / 1000.0),
             Style::Dollars => format!("{} $", thousands(value, if value < 10.0 { 2 } else { 0 })),
         }
@@ -119,6 +156,18 @@ fn ends(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let (low, high) =
         values.fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
     if low <= high { (low, high) } else { (1.0, 10.0) }
+}
+
+/// The time of a tick: whole minutes, hours or days where it is one.
+fn duration(minutes: f64) -> String {
+    let (value, unit) = match minutes {
+        m if m < 0.999 => (m * 60.0, "s"),
+        m if m < 59.99 => (m, "min"),
+        m if m < 1439.0 => (m / 60.0, "h"),
+        m => (m / 1440.0, if m < 1441.0 { "day" } else { "days" }),
+    };
+    let text = format!("{value:.1}");
+    format!("{} {unit}", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
 /// 512, 1k, 20k, 1.5M; powers of two stay as they are.
@@ -155,6 +204,12 @@ mod tests {
             [0.0, 50.0, 100.0, 150.0, 200.0, 250.0]
         );
         assert_eq!(Axis::counts("", (0..20).map(|i| f64::from(1 << i))).ticks.len(), 10);
+    }
+
+    #[test]
+    fn durations_are_whole() {
+        let texts = [0.5, 5.0, 30.0, 60.0, 300.0, 1440.0, 14_400.0].map(duration);
+        assert_eq!(texts, ["30 s", "5 min", "30 min", "1 h", "5 h", "1 day", "10 days"]);
     }
 
     #[test]

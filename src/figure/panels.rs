@@ -56,6 +56,7 @@ pub(super) struct Figure {
 struct Series<'a> {
     name: String,
     color: RGBColor,
+    mark_color: RGBColor,
     points: Vec<&'a Point>,
     published: Vec<&'a PublishedPoint>,
 }
@@ -67,11 +68,12 @@ impl Series<'_> {
         Curve { color: self.color, dashed: false, points }
     }
 
+    /// Published points, in the curve's colour only where curves must be told apart.
     fn marks(&self, quantity: Quantity, factor: f64) -> Vec<(RGBColor, f64, f64)> {
         self.published
             .iter()
             .filter(|row| row.quantity == quantity)
-            .map(|row| (self.color, f64::from(row.accelerators), factor * row.published))
+            .map(|row| (self.mark_color, f64::from(row.accelerators), factor * row.published))
             .collect()
     }
 }
@@ -91,10 +93,14 @@ fn series(forecasts: &[Forecast]) -> Vec<Series<'_>> {
             all.push(Series {
                 name,
                 color: style::curve(all.len()),
+                mark_color: style::curve(all.len()),
                 points: points.iter().collect(),
                 published: published.filter(|row| row.series.as_ref() == Some(series)).collect(),
             });
         }
+    }
+    if let [only] = all.as_mut_slice() {
+        only.mark_color = style::PUBLISHED;
     }
     all
 }
@@ -146,7 +152,7 @@ fn legend(series: &[Series<'_>]) -> Vec<(Sign, RGBColor, String)> {
         series.iter().map(|one| (Sign::Line, one.color, one.name.clone())).collect();
     legend.push((Sign::Dashes, style::IDEAL, "perfect scaling".to_owned()));
     if series.iter().any(|one| !one.published.is_empty()) {
-        let color = if series.len() == 1 { style::curve(0) } else { style::INK };
+        let color = if series.len() == 1 { style::PUBLISHED } else { style::INK };
         legend.push((Sign::Mark, color, "published".to_owned()));
     }
     legend
@@ -232,7 +238,7 @@ fn cost(series: &[Series<'_>]) -> Panel {
         })
         .collect();
     let minutes = curves.iter().flat_map(|curve| curve.points.iter().map(|point| point.0));
-    let x = Axis::log("time to train", Style::Minutes, minutes);
+    let x = Axis::minutes("time to train", minutes);
     let y = Axis::log("cost of a run", Style::Dollars, values(&curves, &[]));
     panel("Cost against time (lower left is best)", x, y, curves)
 }
@@ -251,6 +257,6 @@ fn duration(series: &[Series<'_>], x: Axis) -> Panel {
     let curves: Vec<Curve> = series.iter().map(|one| one.curve(|p| p.time_to_train_min)).collect();
     let marks: Vec<_> =
         series.iter().flat_map(|one| one.marks(Quantity::TimeToTrainMin, 1.0)).collect();
-    let y = Axis::log("whole run", Style::Minutes, values(&curves, &marks));
+    let y = Axis::minutes("whole run", values(&curves, &marks));
     Panel { marks, ..panel("Time to train", x, y, curves) }
 }

@@ -22,6 +22,9 @@ pub(super) const EXPOSED: RGBColor = RGBColor(230, 159, 0);
 pub(super) const STRAGGLER: RGBColor = RGBColor(204, 121, 167);
 pub(super) const INPUT: RGBColor = RGBColor(0, 158, 115);
 
+/// Published points, where there is one curve.
+pub(super) const PUBLISHED: RGBColor = RGBColor(213, 94, 0);
+
 pub(super) const INK: RGBColor = RGBColor(34, 34, 34);
 pub(super) const FAINT: RGBColor = RGBColor(110, 110, 110);
 pub(super) const GRID: RGBColor = RGBColor(228, 228, 228);

@@ -1,4 +1,4 @@
-//! The hierarchical all-reduce of Jia et al. 2018, section 4.2: reduce inside groups, all-reduce
+//! The hierarchical all-reduce of Jia et al. 2018 (arXiv 1807.11205): reduce inside groups, all-reduce
 //! between the groups' masters, broadcast inside groups.
 //!
 //! Inside a group of g, reduce is a ring reduce-scatter and a gather to the master, broadcast a

@@ -50,7 +50,7 @@ pub enum Algorithm {
         /// Ranks of one group.
         group: u32,
     },
-    /// Hierarchical for small messages, ring for large ones (Jia et al. 2018, section 4.2).
+    /// Hierarchical for small messages, ring for large ones (Jia et al. 2018, arXiv 1807.11205).
     Hybrid {
         /// Ranks of one group of the hierarchical part.
         group: u32,

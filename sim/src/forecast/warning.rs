@@ -37,20 +37,10 @@ pub struct Warning {
 
 fn of_case(case: &Case) -> Vec<(WarningCode, String)> {
     let mut found = Vec::new();
-    let batch = case.per_accelerator_batch;
     if case.compute.source == ComputeSource::Roofline {
         let message = "compute times are a roofline over datasheet rates, which real kernels do \
                        not reach: throughput is an upper bound; give compute.anchor a measured rate";
         found.push((WarningCode::RooflineBound, message.to_owned()));
-    }
-    if let Some(anchor) = case.anchor
-        && anchor.batch != batch
-    {
-        let message = format!(
-            "the anchor was measured at batch {}; the roofline carries it to batch {batch}",
-            anchor.batch
-        );
-        found.push((WarningCode::ExtrapolatedBatch, message));
     }
     if case.masters_share_nics {
         let message = "groups are smaller than a node, so several masters send from one node at \
@@ -65,6 +55,19 @@ fn of_case(case: &Case) -> Vec<(WarningCode, String)> {
     found
 }
 
+/// Points of one curve whose batch is not the one the anchor was measured at.
+fn extrapolated(curve: &[Case]) -> Option<String> {
+    let anchor = curve.first()?.anchor?;
+    let batches = curve.iter().map(|case| case.per_accelerator_batch);
+    let others: Vec<u64> = batches.filter(|batch| *batch != anchor.batch).collect();
+    let (low, high) = (others.iter().min()?, others.iter().max()?);
+    let to = if low == high { format!("batch {low}") } else { format!("batches {low} to {high}") };
+    Some(format!(
+        "the anchor was measured at batch {}; the roofline carries it to {to}",
+        anchor.batch
+    ))
+}
+
 /// The warnings of all points, each once a curve.
 pub(super) fn warnings(
     cases: &[Case],
@@ -72,6 +75,12 @@ pub(super) fn warnings(
     points: &[Point],
 ) -> Vec<Warning> {
     let mut warnings: Vec<Warning> = Vec::new();
+    for curve in cases.chunk_by(|left, right| left.series == right.series) {
+        let series = (!curve[0].series.is_empty()).then(|| curve[0].series.clone());
+        if let Some(message) = extrapolated(curve) {
+            warnings.push(Warning { code: WarningCode::ExtrapolatedBatch, series, message });
+        }
+    }
     for case in cases {
         let series = (!case.series.is_empty()).then(|| case.series.clone());
         for (code, message) in of_case(case) {

@@ -1,1 +1,259 @@
+//! Errors say where, what was expected and how to mend it; variants and sweeps make the points.
 
+use super::*;
+use crate::collective::Algorithm;
+use crate::units::Bytes;
+
+const BASE: &str = r#"name = "test"
+
+[cluster]
+node = "dgx-1-v100"
+
+[training]
+model = "resnet50"
+per_accelerator_batch = 64
+precision = "fp16-mixed"
+
+[sweep]
+accelerators = [8, 16]
+"#;
+
+fn read(text: &str) -> Result<Scenario, ScenarioError> {
+    Scenario::from_toml(text, Overrides::default())
+}
+
+/// The error of `BASE` with `from` replaced by `to`.
+fn error(from: &str, to: &str) -> String {
+    assert!(BASE.contains(from), "{from}");
+    read(&BASE.replacen(from, to, 1)).unwrap_err().to_string()
+}
+
+#[test]
+fn the_base_is_good() {
+    let scenario = read(BASE).unwrap();
+    let points: Vec<(u32, u32, u64)> =
+        scenario.cases.iter().map(|c| (c.accelerators, c.nodes, c.global_batch)).collect();
+    assert_eq!(points, [(8, 1, 512), (16, 2, 1024)]);
+}
+
+#[test]
+fn misspelt_keys_and_values_are_found() {
+    assert_eq!(
+        error("per_accelerator_batch", "per_acelerator_batch"),
+        "8:1: `training.per_acelerator_batch`: unknown key `per_acelerator_batch`: did you mean \
+         `per_accelerator_batch`? Expected one of model, per_accelerator_batch, global_batch, \
+         epochs, images, precision, optimizer, evaluate_every_epochs, evaluation_images"
+    );
+    assert_eq!(
+        error("\"resnet50\"", "\"resnet-50\""),
+        "7:9: `training.model`: unknown value `resnet-50`: did you mean `resnet50`? Expected one \
+         of resnet50, alexnet-bn"
+    );
+    assert_eq!(
+        error("[training]", "[trainning]"),
+        "6:2: `trainning`: unknown key `trainning`: did you mean `training`? Expected one of name, \
+         source, cluster, accelerator, training, compute, allreduce, fusion, input, jitter, cost, \
+         simulation, sweep, variant, published"
+    );
+    let message = error("\"dgx-1-v100\"", "\"dgx1-v100\"");
+    assert!(
+        message.starts_with(
+            "4:8: `cluster.node`: unknown node `dgx1-v100`: did you mean `dgx-1-v100`?"
+        ),
+        "{message}"
+    );
+}
+
+#[test]
+fn quantities_need_their_unit() {
+    let text = format!("{BASE}[fusion]\nthreshold = 64\n");
+    assert_eq!(
+        read(&text).unwrap_err().to_string(),
+        "14:13: `fusion.threshold`: `64` is not a size: the unit is missing; write it like \
+         \"64 MiB\""
+    );
+    let text = format!("{BASE}[fusion]\nthreshold = \"64 Mb\"\n");
+    let message = read(&text).unwrap_err().to_string();
+    assert!(message.contains("unknown unit `Mb` (did you mean `MB`?)"), "{message}");
+    let text = format!("{BASE}[compute]\nanchor = \"1376 images/s\"\n");
+    let message = read(&text).unwrap_err().to_string();
+    assert!(
+        message.starts_with("14:10: `compute.anchor`: `1376 images/s` is not a anchor"),
+        "{message}"
+    );
+}
+
+#[test]
+fn impossible_values_are_refused_where_they_stand() {
+    assert_eq!(
+        error("per_accelerator_batch = 64", "per_accelerator_batch = 4096"),
+        "8:25: `training.per_accelerator_batch`: 4096 images of ResNet-50 v1.5 need at least \
+         161.2 GiB, NVIDIA Tesla V100 SXM2 16GB has 16 GiB; at most 397 can fit"
+    );
+    assert_eq!(
+        error("per_accelerator_batch = 64", "global_batch = 1000"),
+        "8:16: `training.global_batch`: 1000 images do not divide over 16 accelerators; 992 do"
+    );
+    let text = format!("{BASE}[allreduce]\nalgorithm = \"hierarchical\"\ngroup = 5\n");
+    assert_eq!(
+        read(&text).unwrap_err().to_string(),
+        "15:9: `allreduce.group`: groups of 5 do not divide 8 ranks; groups that do: 2, 4, 8"
+    );
+    let message = error("accelerators = [8, 16]", "accelerators = [0]");
+    assert!(message.contains("0 accelerators, expected 1 to"), "{message}");
+    for (section, problem) in [
+        ("[training]\n", "8"),
+        ("[simulation]\nsteps = 0\n", "`simulation.steps`: 0, expected at least 1"),
+        ("[jitter]\nvariation = \"150 %\"\n", "expected at most 100 %"),
+        ("[jitter]\nslow_ranks = [{ rank = 0, factor = \"0 x\" }]\n", "expected factors above 0"),
+        ("[input]\ndecode = \"0 images/s\"\n", "expected a rate above 0"),
+        ("[fusion]\nrule = \"cycle\"\ncycle_time = \"0 ms\"\n", "expected a time above 0"),
+        ("[allreduce]\nalgorithm = \"hybrid\"\n", "`allreduce.ring_from`: missing"),
+        (
+            "[fusion]\nrule = \"segments\"\nafter = [\"layer1.0.conv9\"]\n",
+            "did you mean `layer1.0.conv1`?",
+        ),
+        ("[cost]\nprice = \"3 EUR/h\"\n", "unknown unit `EUR/h`"),
+    ] {
+        let message = read(&format!("{BASE}{section}")).unwrap_err().to_string();
+        assert!(message.contains(problem), "{section}: {message}");
+    }
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let cases = [
+        ("node = \"dgx-1-v100\"\n", "`cluster.accelerator`: missing: name an accelerator"),
+        ("model = \"resnet50\"\n", "`training.model`: missing: expected one of resnet50"),
+        ("per_accelerator_batch = 64\n", "missing: give it or training.global_batch"),
+        ("accelerators = [8, 16]\n", "`cluster.accelerators`: missing: give a number here or"),
+        ("name = \"test\"\n", "missing field `name`"),
+    ];
+    for (line, problem) in cases {
+        let message = error(line, "");
+        assert!(message.contains(problem), "{line}: {message}");
+    }
+}
+
+#[test]
+fn text_that_is_not_toml_is_located() {
+    let message = error("[sweep]", "[sweep");
+    assert!(message.starts_with("11:"), "{message}");
+    assert!(message.contains("this is not TOML"), "{message}");
+}
+
+#[test]
+fn columns_count_characters() {
+    let text = BASE.replacen("\"test\"", "\"té\"\nsource = \"é\" # ü", 1);
+    assert!(read(&text).is_ok());
+    let text = BASE.replacen("name = \"test\"", "\"é\" = 1", 1);
+    assert!(read(&text).unwrap_err().to_string().starts_with("1:1: "));
+}
+
+#[test]
+fn variants_merge_key_by_key_and_errors_point_into_them() {
+    let variants = r#"
+[[variant]]
+name = "two NICs"
+[variant.cluster]
+nics_per_node = 2
+
+[[variant]]
+name = "A100"
+[variant.cluster]
+node = "dgx-a100"
+[variant.sweep]
+accelerators = [32]
+"#;
+    let scenario = read(&format!("{BASE}{variants}")).unwrap();
+    let points: Vec<(Option<&str>, u32)> =
+        scenario.cases.iter().map(|c| (c.variant.as_deref(), c.accelerators)).collect();
+    assert_eq!(points, [(Some("two NICs"), 8), (Some("two NICs"), 16), (Some("A100"), 32)]);
+    let broken = variants.replace("node = \"dgx-a100\"", "node = \"dgx-b100\"");
+    let message = read(&format!("{BASE}{broken}")).unwrap_err().to_string();
+    assert!(message.starts_with("22:8: `cluster.node`: unknown node `dgx-b100`"), "{message}");
+    let broken = variants.replace("nics_per_node", "nics");
+    let message = read(&format!("{BASE}{broken}")).unwrap_err().to_string();
+    assert!(
+        message.starts_with("17:1: `variant[0].cluster.nics`: unknown key `nics`"),
+        "{message}"
+    );
+    let twice = variants.replace("\"A100\"", "\"two NICs\"");
+    let message = read(&format!("{BASE}{twice}")).unwrap_err().to_string();
+    assert!(message.contains("two variants are called `two NICs`"), "{message}");
+}
+
+#[test]
+fn a_sweep_is_a_product_with_one_curve_for_each_combination() {
+    let text = BASE.replace(
+        "accelerators = [8, 16]",
+        "accelerators = [8, 16]\nalgorithm = [\"ring\", \"hierarchical\"]\nthreshold = [\"1 MiB\", \"4 MiB\"]",
+    );
+    let scenario = read(&text).unwrap();
+    let series: Vec<&str> = scenario.cases.iter().map(|case| case.series.as_str()).collect();
+    assert_eq!(
+        series,
+        [
+            "ring, threshold 1 MiB",
+            "ring, threshold 1 MiB",
+            "ring, threshold 4 MiB",
+            "ring, threshold 4 MiB",
+            "hierarchical, threshold 1 MiB",
+            "hierarchical, threshold 1 MiB",
+            "hierarchical, threshold 4 MiB",
+            "hierarchical, threshold 4 MiB",
+        ]
+    );
+    assert_eq!(scenario.cases[7].algorithm, Algorithm::Hierarchical { group: 8 });
+    assert_eq!(scenario.cases[7].fusion, crate::fusion::Fusion::Threshold(Bytes::new(4 << 20)));
+}
+
+#[test]
+fn published_points_give_one_quantity() {
+    let point = |quantities: &str| {
+        let published = format!("[[published]]\naccelerators = 8\n{quantities}source = \"x\"\n");
+        read(&format!("{BASE}{published}")).map(|scenario| scenario.published.len())
+    };
+    assert_eq!(point("images_per_s = \"10 images/s\"\n"), Ok(1));
+    let both = "images_per_s = \"10 images/s\"\nstep_time = \"1 ms\"\n";
+    for wrong in ["", both] {
+        let message = point(wrong).unwrap_err().to_string();
+        assert!(message.starts_with("13:1: `published[0]`: expected exactly one of"), "{message}");
+    }
+    let message = point("variant = \"x\"\nstep_time = \"1 ms\"\n").unwrap_err().to_string();
+    assert!(message.contains("unknown variant `x`"), "{message}");
+}
+
+#[test]
+fn an_accelerator_can_be_described() {
+    let text = r#"
+name = "own"
+[cluster]
+accelerators = 4
+accelerators_per_node = 4
+intra_node_link = "50 GB/s, 3 us"
+[accelerator]
+title = "our chip"
+compute_units = 64
+matrix_rate = "100 TFLOP/s"
+memory = "32 GiB"
+memory_bandwidth = "1 TB/s"
+board_power = "200 W"
+[training]
+model = "alexnet-bn"
+per_accelerator_batch = 128
+"#;
+    let scenario = read(text).unwrap();
+    assert_eq!(scenario.cases[0].sources[0].value, "our chip");
+    let message = read(&text.replace("memory = \"32 GiB\"\n", "")).unwrap_err().to_string();
+    assert!(message.contains("`accelerator.memory`: missing"), "{message}");
+    let message = read(&text.replace("accelerators = 4\n", "accelerators = 8\n")).unwrap_err();
+    assert!(message.to_string().contains("`cluster.inter_node_link`: missing"), "{message}");
+}
+
+#[test]
+fn overrides_win() {
+    let overrides = Overrides { seed: Some(7), steps: Some(3) };
+    let scenario = Scenario::from_toml(BASE, overrides).unwrap();
+    assert_eq!((scenario.cases[0].seed, scenario.cases[0].steps), (7, 3));
+}

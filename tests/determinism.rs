@@ -1,0 +1,42 @@
+//! Same inputs, seed and version give the same bytes, whatever the threads and the build.
+//!
+//! `FORETRAIN_SEEDS` sets how many seeds are run (3 by default); `FORETRAIN_DIGEST` names a file
+//! for the digest of everything, so that two builds can be compared.
+
+use std::env;
+use std::fs;
+
+use foretrain_sim::forecast::{Engine, forecast};
+use foretrain_sim::scenario::{Overrides, Scenario};
+use sha2::{Digest, Sha256};
+
+/// One digest of the JSON of every shipped scenario with every seed, run on so many threads.
+fn digest(seeds: u64, threads: usize) -> String {
+    let mut paths: Vec<_> =
+        fs::read_dir("scenarios").unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    paths.sort();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    let mut hash = Sha256::new();
+    for path in paths {
+        let text = fs::read_to_string(&path).unwrap();
+        for seed in 1..=seeds {
+            let overrides = Overrides { seed: Some(seed), steps: Some(1) };
+            let scenario = Scenario::from_toml(&text, overrides).unwrap();
+            let forecast = pool.install(|| forecast(&scenario, Engine::Arrays, || {})).unwrap();
+            hash.update(serde_json::to_vec(&forecast).unwrap());
+        }
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn the_same_bytes_on_one_thread_and_on_two() {
+    let seeds = env::var("FORETRAIN_SEEDS").map_or(3, |seeds| seeds.parse().unwrap());
+    let one = digest(seeds, 1);
+    assert_eq!(one, digest(seeds, 2));
+    assert_ne!(one, digest(seeds + 1, 1));
+    if let Ok(path) = env::var("FORETRAIN_DIGEST") {
+        fs::write(path, one).unwrap();
+    }
+}
