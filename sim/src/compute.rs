@@ -68,6 +68,14 @@ impl Precision {
         }
     }
 
+    /// Whether matrix products run in fp32, because `accelerator` does not do the narrow format
+    /// faster or at all.
+    #[must_use]
+    pub fn falls_back_to_fp32(self, accelerator: &Accelerator) -> bool {
+        let single = Self::Fp32.matrix_rate(accelerator);
+        self != Self::Fp32 && single.is_some() && self.matrix_rate(accelerator) == single
+    }
+
     /// The rate of matrix products. Where a chip does the narrow format slower than fp32 (as P40
     /// does fp16), narrow numbers save traffic only and the arithmetic is done in fp32.
     fn matrix_rate(self, accelerator: &Accelerator) -> Option<f64> {
@@ -122,6 +130,10 @@ pub struct Anchor {
     pub batch: u64,
 }
 
+/// What an anchor may say; wider than any accelerator.
+const RATES: std::ops::RangeInclusive<f64> = 1e-3..=1e9;
+const BATCHES: std::ops::RangeInclusive<u64> = 1..=1_000_000;
+
 const ANCHOR_NAME: &str = "anchor";
 const ANCHOR_EXAMPLE: &str = "218 images/s at 64";
 
@@ -134,8 +146,8 @@ impl FromStr for Anchor {
             text.split_once(" at ").ok_or_else(|| error("the batch after ` at ` is missing"))?;
         let rate: ImageRate = rate.parse()?;
         let batch = batch.trim().parse().map_err(|_| error("the batch is not a whole number"))?;
-        if rate.get() <= 0.0 || batch == 0 {
-            return Err(error("rate and batch must be above zero"));
+        if !RATES.contains(&rate.get()) || !BATCHES.contains(&batch) {
+            return Err(error("expected 0.001 to 1e9 images/s at 1 to 1,000,000"));
         }
         Ok(Self { rate, batch })
     }
@@ -242,11 +254,15 @@ impl Roofline {
         precision: Precision,
         optimizer: Optimizer,
     ) -> Option<Self> {
-        let matrix_flops_per_s = precision.matrix_rate(accelerator)?;
+        let matrix_flops_per_s = precision.matrix_rate(accelerator).filter(|rate| *rate > 0.0)?;
         Some(Self {
             compute_units: f64::from(accelerator.compute_units),
             matrix_flops_per_s,
-            vector_flops_per_s: accelerator.vector_rate.map_or(matrix_flops_per_s, |r| r.get()),
+            vector_flops_per_s: accelerator
+                .vector_rate
+                .map(|rate| rate.get())
+                .filter(|rate| *rate > 0.0)
+                .unwrap_or(matrix_flops_per_s),
             memory_bytes_per_s: accelerator.memory_bandwidth.bytes_per_s() as f64,
             precision,
             optimizer,
@@ -309,9 +325,9 @@ impl Roofline {
             self.vector_flops_per_s
         };
         let seconds = |flops: u64, traffic: Traffic| {
-            let elements = traffic.per_image * batch + traffic.per_step;
-            let bytes = elements * self.precision.element_bytes();
-            (flops as f64 * batch as f64 / rate).max(bytes as f64 / self.memory_bytes_per_s)
+            let elements = traffic.per_image as f64 * batch as f64 + traffic.per_step as f64;
+            let bytes = elements * self.precision.element_bytes() as f64;
+            (flops as f64 * batch as f64 / rate).max(bytes / self.memory_bytes_per_s)
         };
         if cost.forward_flops == 0 {
             return (0.0, 0.0);
@@ -378,7 +394,7 @@ mod tests {
             ("218 images/s", "the batch after ` at ` is missing"),
             ("218 at 64", "the unit is missing"),
             ("218 images/s at x", "not a whole number"),
-            ("0 images/s at 4", "above zero"),
+            ("0 images/s at 4", "expected 0.001 to 1e9 images/s at 1 to"),
         ] {
             let message = text.parse::<Anchor>().unwrap_err().to_string();
             assert!(message.contains(problem), "{message}");

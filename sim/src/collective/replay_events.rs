@@ -1,6 +1,8 @@
 //! A schedule run message by message through the event engine: the reference.
 
-use super::schedule::{Peers, Schedule};
+use std::rc::Rc;
+
+use super::schedule::{Peers, Phase, Schedule};
 use crate::engine::{self, EventQueue, Model, RunError, Waiting};
 use crate::network::{NetworkModel, Rank};
 use crate::units::{SimDuration, SimTime};
@@ -24,24 +26,20 @@ pub struct Started {
 /// [`EventReplay::enter`] when a rank starts, [`EventReplay::delivered`] when a message arrives.
 #[derive(Debug)]
 pub struct EventReplay<'a, N> {
-    schedule: &'a Schedule,
+    schedule: Rc<Schedule>,
     network: &'a N,
-    /// (phase, round in it) of every round, over all phases.
-    rounds: Vec<(usize, u32)>,
+    /// How many rounds there are, over all phases.
+    rounds: u32,
     /// The round each rank is in; none before it has entered.
     at: Vec<Option<u32>>,
 }
 
 impl<'a, N: NetworkModel> EventReplay<'a, N> {
     /// A collective that no rank has entered yet.
-    pub fn new(schedule: &'a Schedule, network: &'a N) -> Self {
-        let rounds = schedule
-            .phases()
-            .iter()
-            .enumerate()
-            .flat_map(|(index, phase)| (0..phase.rounds()).map(move |round| (index, round)))
-            .collect();
-        Self { schedule, network, rounds, at: vec![None; schedule.ranks() as usize] }
+    pub fn new(schedule: Rc<Schedule>, network: &'a N) -> Self {
+        let rounds = schedule.phases().iter().map(Phase::rounds).sum();
+        let at = vec![None; schedule.ranks() as usize];
+        Self { schedule, network, rounds, at }
     }
 
     /// Lets `rank` in. Returns whether it is already done; messages that can start are added to
@@ -67,22 +65,18 @@ impl<'a, N: NetworkModel> EventReplay<'a, N> {
         }
     }
 
-    /// Whether `rank` is through.
-    #[must_use]
-    pub fn is_done(&self, rank: Rank) -> bool {
-        self.at[rank.index()].is_some_and(|round| round as usize == self.rounds.len())
-    }
-
     /// What `rank` waits for, if it is not through.
     #[must_use]
     pub fn waits_for(&self, rank: Rank) -> Option<String> {
         let Some(round) = self.at[rank.index()] else {
             return Some("its start".to_owned());
         };
-        let &(phase, round_in_phase) = self.rounds.get(round as usize)?;
-        let Peers { receives_from, sends_to } = self.peers(rank, round);
-        let name = self.schedule.phases()[phase].name;
-        let place = format!("in round {round_in_phase} of {name}");
+        if round == self.rounds {
+            return None;
+        }
+        let (phase, round_in_phase) = self.place(round);
+        let Peers { receives_from, sends_to } = phase.peers(rank, round_in_phase);
+        let place = format!("in round {round_in_phase} of {}", phase.name);
         Some(match (receives_from, sends_to) {
             (Some(from), _) => format!("a message from {from} {place}"),
             (None, Some(to)) => format!("{to} to receive {place}"),
@@ -90,18 +84,29 @@ impl<'a, N: NetworkModel> EventReplay<'a, N> {
         })
     }
 
+    /// The phase of a round counted over all phases, and its number in the phase.
+    fn place(&self, mut round: u32) -> (&Phase, u32) {
+        let phases = self.schedule.phases();
+        let mut index = 0;
+        while round >= phases[index].rounds() {
+            round -= phases[index].rounds();
+            index += 1;
+        }
+        (&phases[index], round)
+    }
+
     fn peers(&self, rank: Rank, round: u32) -> Peers {
-        let (phase, round) = self.rounds[round as usize];
-        self.schedule.phases()[phase].peers(rank, round)
+        let (phase, round) = self.place(round);
+        phase.peers(rank, round)
     }
 
     /// Moves `rank` to `round`, past the rounds in which it has nothing to do.
     fn advance(&mut self, rank: Rank, mut round: u32, started: &mut Vec<Started>) -> bool {
-        while (round as usize) < self.rounds.len() && self.peers(rank, round) == Peers::default() {
+        while round < self.rounds && self.peers(rank, round) == Peers::default() {
             round += 1;
         }
         self.at[rank.index()] = Some(round);
-        if round as usize == self.rounds.len() {
+        if round == self.rounds {
             return true;
         }
         let Peers { receives_from, sends_to } = self.peers(rank, round);
@@ -120,8 +125,7 @@ impl<'a, N: NetworkModel> EventReplay<'a, N> {
     }
 
     fn start(&self, from: Rank, to: Rank, round: u32) -> Started {
-        let (phase, _) = self.rounds[round as usize];
-        let bytes = self.schedule.phases()[phase].message_bytes;
+        let bytes = self.place(round).0.message_bytes;
         Started { from, to, round, duration: self.network.message_time(from, to, bytes) }
     }
 }
@@ -192,7 +196,7 @@ pub fn replay_events(
         }
     }
     let mut model = Standalone {
-        replay: EventReplay::new(schedule, network),
+        replay: EventReplay::new(Rc::new(schedule.clone()), network),
         finished: vec![None; starts.len()],
     };
     let events = schedule.messages() + u64::from(schedule.ranks());

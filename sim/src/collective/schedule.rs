@@ -1,6 +1,6 @@
 //! What a collective does, as data: phases of rounds over teams of ranks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::network::{LinkId, NetworkModel, Rank};
 use crate::units::{Bytes, SimDuration};
@@ -142,6 +142,12 @@ impl Schedule {
         Self { ranks, phases }
     }
 
+    /// A schedule in which nobody sends anything.
+    #[must_use]
+    pub const fn empty(ranks: u32) -> Self {
+        Self { ranks, phases: Vec::new() }
+    }
+
     /// How many ranks take part.
     #[must_use]
     pub const fn ranks(&self) -> u32 {
@@ -168,6 +174,25 @@ impl Schedule {
                 teams * u64::from(senders) * u64::from(phase.rounds())
             })
             .sum()
+    }
+
+    /// Whether several messages of one round leave a node at the same time, which a network without
+    /// contention does not slow down.
+    pub fn crowds_a_node(&self, network: &impl NetworkModel) -> bool {
+        self.phases.iter().any(|phase| {
+            let rounds = match phase.pattern {
+                Pattern::Ring => 1,
+                Pattern::Gather | Pattern::Scatter => phase.rounds(),
+            };
+            (0..rounds).any(|round| {
+                let mut nodes = BTreeSet::new();
+                (0..self.ranks).map(Rank).any(|rank| {
+                    let Some(to) = phase.peers(rank, round).sends_to else { return false };
+                    let (link, _) = network.occupancy(rank, to, phase.message_bytes);
+                    matches!(link, LinkId::Node(_)) && !nodes.insert(link)
+                })
+            })
+        })
     }
 
     /// How long each link is occupied in the whole collective, by the messages that leave by it.

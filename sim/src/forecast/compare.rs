@@ -79,13 +79,26 @@ pub(super) fn fits(published: &PublishedSpec, point: &Point) -> bool {
         && published.per_accelerator_batch.is_none_or(|batch| batch == point.per_accelerator_batch)
 }
 
+/// What the forecast says of a published measurement at `point`.
+fn predicted(
+    spec: &PublishedSpec,
+    quantity: Quantity,
+    point: &Point,
+    points: &[Point],
+) -> Option<f64> {
+    let Some(base) = spec.relative_to else { return quantity.of(point) };
+    let base =
+        points.iter().find(|other| other.series == point.series && other.accelerators == base)?;
+    Some(point.scaling_efficiency / base.scaling_efficiency)
+}
+
 /// Each published measurement against every point it fits; once without a forecast if it fits none.
 pub(super) fn compare(published: &[PublishedSpec], points: &[Point]) -> Vec<PublishedPoint> {
     let mut rows = Vec::new();
     for spec in published {
         let Some((quantity, value)) = Quantity::given(spec) else { continue };
         let row = |point: Option<&Point>| {
-            let predicted = point.and_then(|point| quantity.of(point));
+            let predicted = point.and_then(|point| predicted(spec, quantity, point, points));
             PublishedPoint {
                 accelerators: spec.accelerators,
                 series: point.map(|point| point.series.clone()),

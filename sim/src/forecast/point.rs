@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Engine, ForecastError};
 use crate::cost::{cost_usd, energy_kwh};
 use crate::fusion::gradients;
+use crate::jitter::Jitter;
 use crate::network::LinkId;
 use crate::random::Streams;
 use crate::scenario::{Case, InputRates};
@@ -52,13 +53,14 @@ pub struct Point {
     pub straggler_wait_ms: f64,
     /// Throughput of all accelerators.
     pub images_per_s: f64,
-    /// Throughput over that of as many single accelerators with the same batch each.
+    /// Throughput over that of as many single accelerators with the same batch each, undisturbed and
+    /// never waiting for input.
     pub scaling_efficiency: f64,
     /// How much of the time an accelerator computes.
     pub accelerator_busy_percent: f64,
     /// How much of the time the input's CPU workers decode.
     pub input_cpu_busy_percent: Option<f64>,
-    /// How much of the time the busiest link carries data.
+    /// How much of the time the busiest link (out of an accelerator or a node) carries data.
     pub network_busy_percent: f64,
     /// Passes over the training set.
     pub epochs: Option<f64>,
@@ -114,8 +116,8 @@ pub(super) fn run(
 fn pipeline(case: &Case, rates: &InputRates) -> InputPipeline {
     let batch = case.per_accelerator_batch;
     let seconds = rates.decode_s_per_image.max(rates.storage_s_per_image) * batch as f64;
-    let elements = case.model.input_shape().elements() * batch;
-    let bytes = Bytes::new(elements * case.precision.element_bytes());
+    let image_bytes = case.model.input_shape().elements() * case.precision.element_bytes();
+    let bytes = Bytes::new(image_bytes * batch);
     InputPipeline {
         decode: SimDuration::from_seconds(seconds),
         copy: rates.host_link.map_or(SimDuration::ZERO, |link| link.message_time(bytes)),
@@ -123,18 +125,41 @@ fn pipeline(case: &Case, rates: &InputRates) -> InputPipeline {
     }
 }
 
-pub(super) fn point(case: &Case, engine: Engine) -> Result<Point, ForecastError> {
+/// Steps of an undisturbed run: after the warm-up each is like the one before.
+const UNDISTURBED_STEPS: u32 = 10;
+
+/// The account of `steps` steps after the warm-up.
+fn account(
+    case: &Case,
+    engine: Engine,
+    steps: u32,
+    mut observer: impl FnMut(&StepTimes),
+) -> Result<Account, ForecastError> {
     let mut account = Account::default();
-    let mut buckets: BTreeMap<Bytes, u64> = BTreeMap::new();
-    run(case, engine, case.warmup_steps + case.steps, |step, times| {
+    run(case, engine, case.warmup_steps + steps, |step, times| {
         if step >= case.warmup_steps {
             account.add(times);
-            for bucket in &times.buckets {
-                *buckets.entry(bucket.bytes).or_default() += 1;
-            }
+            observer(times);
         }
     })?;
-    let summary = account.summary();
+    Ok(account)
+}
+
+pub(super) fn point(case: &Case, engine: Engine) -> Result<Point, ForecastError> {
+    let mut buckets: BTreeMap<Bytes, u64> = BTreeMap::new();
+    let account = account(case, engine, case.steps, |times| {
+        for bucket in &times.buckets {
+            *buckets.entry(bucket.bytes).or_default() += 1;
+        }
+    })?;
+    let summary = if case.jitter == Jitter::default() {
+        account.summary(&account)
+    } else {
+        let mut undisturbed = case.clone();
+        undisturbed.jitter = Jitter::default();
+        let steps = case.steps.min(UNDISTURBED_STEPS);
+        account.summary(&self::account(&undisturbed, engine, steps, |_| {})?)
+    };
     let step_s = summary.step_ms / 1e3;
     let images_per_s = case.global_batch as f64 / step_s;
     let percent_of_step = |seconds: f64| 100.0 * seconds / step_s;
@@ -176,11 +201,9 @@ pub(super) fn point(case: &Case, engine: Engine) -> Result<Point, ForecastError>
     })
 }
 
-/// Images per second of one undisturbed accelerator: its compute or its input, whichever is slower.
+/// Images per second of one undisturbed accelerator whose batches are always there.
 fn rate_of_one(case: &Case) -> f64 {
-    let input = case.input.as_ref().map(|rates| pipeline(case, rates));
-    let input = input.map_or(SimDuration::ZERO, |input| input.decode.max(input.copy));
-    case.per_accelerator_batch as f64 / case.compute.step().max(input).as_seconds()
+    case.per_accelerator_batch as f64 / case.compute.step().as_seconds()
 }
 
 fn input_cpu_busy_percent(case: &Case, summary: &StepSummary) -> Option<f64> {

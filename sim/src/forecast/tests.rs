@@ -75,6 +75,7 @@ fn slow_workers_are_the_limit_and_said_to_be() {
     );
     let point = &run(&text, Engine::Arrays).points[0];
     assert!((point.images_per_s / 2000.0 - 1.0).abs() < 0.01, "{}", point.images_per_s);
+    assert!((point.scaling_efficiency - point.accelerator_busy_percent / 100.0).abs() < 1e-9);
     assert!(point.input_cpu_busy_percent.unwrap() > 99.0);
     assert!(point.accelerator_busy_percent < 30.0);
     assert!(point.input_wait_ms > 0.7 * point.step_ms);

@@ -7,6 +7,7 @@ use super::{Point, compare};
 use crate::compute::ComputeSource;
 use crate::scenario::Case;
 use crate::scenario::spec::PublishedSpec;
+use crate::units::Bytes;
 
 /// The kind of a warning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -16,8 +17,10 @@ pub enum WarningCode {
     RooflineBound,
     /// The batch is not the one the anchor was measured at.
     ExtrapolatedBatch,
-    /// Masters of several groups send from one node at the same time.
-    MastersShareNics,
+    /// Several messages leave a node at the same time.
+    CrowdedNode,
+    /// The accelerator does not do the narrow format faster than fp32.
+    ArithmeticInFp32,
     /// A cost was asked for, but no price is known.
     NoPrice,
     /// A published measurement fits no point.
@@ -42,17 +45,31 @@ fn of_case(case: &Case) -> Vec<(WarningCode, String)> {
                        not reach: throughput is an upper bound; give compute.anchor a measured rate";
         found.push((WarningCode::RooflineBound, message.to_owned()));
     }
-    if case.masters_share_nics {
-        let message = "groups are smaller than a node, so several masters send from one node at \
-                       the same time; this network does not slow them down: communication is a \
-                       lower bound";
-        found.push((WarningCode::MastersShareNics, message.to_owned()));
+    if crowds_a_node(case) {
+        let message = "several messages of a round leave one node at the same time; this network \
+                       does not slow them down: communication is a lower bound";
+        found.push((WarningCode::CrowdedNode, message.to_owned()));
+    }
+    if case.arithmetic_in_fp32 {
+        let message = "this accelerator does not multiply matrices faster in the training's \
+                       precision than in fp32: narrow numbers save memory traffic only";
+        found.push((WarningCode::ArithmeticInFp32, message.to_owned()));
     }
     if case.cost.is_some_and(|cost| cost.usd_per_accelerator_hour.is_none()) {
         let message = "the catalogue has no price of this accelerator: give cost.price";
         found.push((WarningCode::NoPrice, message.to_owned()));
     }
     found
+}
+
+/// Whether any bucket's all-reduce sends several messages from one node at a time; hybrid has two
+/// schedules, one for the smallest and one for the largest bucket.
+fn crowds_a_node(case: &Case) -> bool {
+    let all = case.model.parameter_count() * case.wire_element_bytes;
+    [1, all].into_iter().any(|bytes| {
+        let schedule = case.algorithm.schedule(case.accelerators, Bytes::new(bytes));
+        schedule.is_ok_and(|schedule| schedule.crowds_a_node(&case.network))
+    })
 }
 
 /// Points of one curve whose batch is not the one the anchor was measured at.

@@ -27,7 +27,7 @@ impl Link {
     /// How long a message of `bytes` takes, rounded up to the picosecond.
     #[must_use]
     pub fn message_time(&self, bytes: Bytes) -> SimDuration {
-        self.latency + self.bandwidth.transmission_time(bytes)
+        self.latency.saturating_add(self.bandwidth.transmission_time(bytes))
     }
 }
 

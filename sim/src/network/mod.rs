@@ -7,7 +7,7 @@ mod link;
 mod two_level;
 
 pub use link::Link;
-pub use two_level::{LinkId, TwoLevel};
+pub use two_level::TwoLevel;
 
 use std::fmt;
 
@@ -29,6 +29,15 @@ impl fmt::Display for Rank {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "rank {}", self.0)
     }
+}
+
+/// A link that can be busy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LinkId {
+    /// Out of an accelerator, inside its node.
+    Accelerator(u32),
+    /// Out of a node.
+    Node(u32),
 }
 
 /// A network on which messages do not disturb each other.

@@ -3,17 +3,8 @@
 //! Ranks are placed on nodes in order. What it leaves out: messages that leave one node at the same
 //! time do not slow each other down, nor do switches above the nodes.
 
-use super::{Link, NetworkModel, Rank};
+use super::{Link, LinkId, NetworkModel, Rank};
 use crate::units::{Bytes, SimDuration};
-
-/// A link that can be busy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum LinkId {
-    /// Out of an accelerator, inside its node.
-    Accelerator(u32),
-    /// Out of a node.
-    Node(u32),
-}
 
 /// The two-level network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +26,12 @@ impl TwoLevel {
     #[must_use]
     pub const fn uniform(link: Link) -> Self {
         Self::new(1, link, link)
+    }
+
+    /// What a message of `bytes` takes on the slower kind of link.
+    #[must_use]
+    pub fn slowest_message_time(&self, bytes: Bytes) -> SimDuration {
+        self.intra_node.message_time(bytes).max(self.inter_node.message_time(bytes))
     }
 
     fn node(&self, rank: Rank) -> u32 {

@@ -41,14 +41,16 @@ impl fmt::Display for ScenarioError {
 
 impl std::error::Error for ScenarioError {}
 
-/// More points than this are surely a mistake in a sweep.
-const CASES_MAX: usize = 10_000;
-
 pub(super) fn read(text: &str, overrides: Overrides) -> Result<Scenario, ScenarioError> {
     let mut root = DeTable::parse(text).map_err(|error| syntax_error(text, &error))?;
     let variants = take_variants(text, root.get_mut())?;
     // Keys are checked in the base even where a variant replaces them.
     let base: ScenarioSpec = deserialize(text, root.clone())?;
+    let names = variants.iter().map(|(name, _)| name).chain([&base.name]);
+    if names.into_iter().any(|name| name.chars().any(char::is_control)) {
+        let problem = "expected names without control characters".to_owned();
+        return Err(error_at(text, 0, Some("name".to_owned()), problem));
+    }
     let mut cases = Vec::new();
     let documents = match variants.as_slice() {
         [] => vec![(None, root.clone())],
@@ -61,11 +63,6 @@ pub(super) fn read(text: &str, overrides: Overrides) -> Result<Scenario, Scenari
         let resolved = sweep::cases(&spec, variant.as_deref(), overrides)
             .map_err(|problem| located(text, &document, problem))?;
         cases.extend(resolved);
-    }
-    if cases.len() > CASES_MAX {
-        let problem =
-            format!("{} points, expected at most {CASES_MAX}: shorten a list", cases.len());
-        return Err(error_at(text, 0, Some("sweep".to_owned()), problem));
     }
     check_published(text, root.get_ref(), &base.published, &variants)?;
     Ok(Scenario {
@@ -111,6 +108,15 @@ fn deserialize(text: &str, table: Spanned<DeTable<'_>>) -> Result<ScenarioSpec, 
 /// Adds the nearest valid spelling to serde's "unknown field" and "unknown variant".
 fn advice(message: &str) -> String {
     let message = message.trim().replace('\n', " ");
+    if let Some((_, key)) = message.split_once("missing field ") {
+        return format!("the key {key} is missing: give it");
+    }
+    if message.ends_with(", expected u32") || message.ends_with(", expected u64") {
+        let got =
+            message.trim_start_matches("invalid type: ").trim_start_matches("invalid value: ");
+        let got = got.rsplit_once(", expected").map_or(got, |(got, _)| got);
+        return format!("{got}: expected a whole number without a unit, such as 8");
+    }
     let mut quoted = message.split('`').skip(1).step_by(2);
     let (Some(wrong), candidates) = (quoted.next(), quoted.collect::<Vec<_>>()) else {
         return message;
@@ -212,13 +218,19 @@ fn merge<'a>(base: &mut DeTable<'a>, over: &DeTable<'a>) {
     }
 }
 
-/// Finds the place of a problem's key; a key that is not written is reported at its section.
+/// Finds the place of a problem's key, such as `cluster.node` or `sweep.group[1]`; a key that is
+/// not written is reported at its section.
 fn located(text: &str, document: &Spanned<DeTable<'_>>, problem: Problem) -> ScenarioError {
     let mut offset = 0;
     let mut table = Some(document.get_ref());
     for part in problem.key.split('.') {
-        let Some((_, value)) = table.and_then(|table| table.get_key_value(part)) else { break };
-        offset = value.span().start;
+        let (name, index) = match part.trim_end_matches(']').split_once('[') {
+            Some((name, index)) => (name, index.parse::<usize>().ok()),
+            None => (part, None),
+        };
+        let Some((_, value)) = table.and_then(|table| table.get_key_value(name)) else { break };
+        let item = index.and_then(|index| value.get_ref().get(index));
+        offset = item.unwrap_or(value).span().start;
         table = match value.get_ref() {
             DeValue::Table(inner) => Some(inner),
             _ => None,
@@ -248,6 +260,19 @@ fn check_published(
         if given.iter().filter(|given| **given).count() != 1 {
             let quantities = "images_per_s, time_to_train, scaling_efficiency, step_time";
             return error(format!("expected exactly one of {quantities}"));
+        }
+        let values = [
+            point.images_per_s.map(|rate| rate.get()),
+            point.time_to_train.map(|time| time.as_seconds()),
+            point.scaling_efficiency.map(|efficiency| efficiency.get()),
+            point.step_time.map(|time| time.as_seconds()),
+        ];
+        let positive = values.into_iter().flatten().all(|value| value > 0.0);
+        if !positive || point.accelerators == 0 || point.relative_to == Some(0) {
+            return error("expected values above 0".to_owned());
+        }
+        if point.relative_to.is_some() && point.scaling_efficiency.is_none() {
+            return error("relative_to goes with scaling_efficiency only".to_owned());
         }
         if let Some(wanted) = &point.variant {
             let names: Vec<&str> = variants.iter().map(|(name, _)| name.as_str()).collect();

@@ -6,6 +6,7 @@
 //! Nothing is simulated before everything is known to be possible.
 
 mod document;
+mod machine;
 mod names;
 mod resolve;
 pub mod spec;
@@ -15,7 +16,7 @@ mod sweep;
 mod tests;
 
 pub use document::ScenarioError;
-pub use names::{LinkName, Wire};
+pub use names::{GradientPrecision, LinkName};
 pub use resolve::{Case, CostRates, InputRates, InputSource};
 pub use spec::schema;
 

@@ -67,20 +67,22 @@ impl JsonSchema for LinkName {
 /// The precision of gradients on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Wire {
+pub enum GradientPrecision {
     /// Four bytes a gradient.
     Fp32,
     /// Two bytes a gradient.
     Fp16,
+    /// Two bytes a gradient.
+    Bf16,
 }
 
-impl Wire {
+impl GradientPrecision {
     /// Bytes of one gradient element.
     #[must_use]
     pub const fn element_bytes(self) -> u64 {
         match self {
             Self::Fp32 => 4,
-            Self::Fp16 => 2,
+            Self::Fp16 | Self::Bf16 => 2,
         }
     }
 }

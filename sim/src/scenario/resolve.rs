@@ -1,8 +1,9 @@
 //! From a scenario's keys to everything a point needs, against the catalogue.
 
-use super::names::{LinkName, Wire};
-use super::spec::{AcceleratorSpec, FusionRule, InputSpec, ScenarioSpec};
-use crate::catalogue::{Accelerator, Catalogue, LinkKind, NodeType};
+use super::machine::{Machine, link};
+use super::names::{GradientPrecision, LinkName};
+use super::spec::{FusionRule, InputSpec, ScenarioSpec};
+use crate::catalogue::{Accelerator, NodeType};
 use crate::collective::{Algorithm, AlgorithmName, RANKS_MAX};
 use crate::compute::{Anchor, ComputeTimes, Optimizer, Precision, Roofline};
 use crate::fusion::Fusion;
@@ -26,7 +27,8 @@ const STEPS: u32 = 100;
 const STEPS_MAX: u32 = 1_000_000;
 const WARMUP_STEPS: u32 = 5;
 const PREFETCH_BATCHES: u32 = 2;
-const NODE_EXAMPLE: &str = "or name a node that has it: cluster.node = \"dgx-1-v100\"";
+const EPOCHS_MAX: f64 = 1e6;
+const SLOW_MAX: f64 = 1000.0;
 
 /// What is wrong with a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,8 +122,9 @@ pub struct Case {
     pub fusion: Fusion,
     /// What carries messages.
     pub network: TwoLevel,
-    /// Groups whose masters share a node's interfaces, which this network does not model.
-    pub masters_share_nics: bool,
+    /// Whether matrix products run in fp32 because the accelerator does not do the narrow format
+    /// faster.
+    pub arithmetic_in_fp32: bool,
     /// How batches come; none if they are always there.
     pub input: Option<InputRates>,
     /// How compute varies.
@@ -177,14 +180,21 @@ pub(super) fn case(
     let algorithm = algorithm(spec, accelerators, machine.accelerators_per_node)?;
     let nodes = accelerators.div_ceil(machine.accelerators_per_node);
     let network = machine.network(accelerators)?;
-    let wire_element_bytes =
-        spec.allreduce.gradient_precision.map_or(precision.element_bytes(), Wire::element_bytes);
+    let wire_element_bytes = spec
+        .allreduce
+        .gradient_precision
+        .map_or(precision.element_bytes(), GradientPrecision::element_bytes);
     let steps = at_least_one("simulation.steps", spec.simulation.steps.unwrap_or(STEPS))?;
-    if steps > STEPS_MAX {
-        let problem = format!("{steps} steps, expected at most {STEPS_MAX}");
+    let warmup_steps = spec.simulation.warmup_steps.unwrap_or(WARMUP_STEPS);
+    if steps.saturating_add(warmup_steps) > STEPS_MAX {
+        let problem = format!("expected at most {STEPS_MAX} steps with the warm-up");
         return Err(Problem::new("simulation.steps", problem));
     }
-    let mut sources = machine.sources;
+    let mut sources = machine.sources.clone();
+    if let (Some(name), Some(source)) = (variant, &spec.source) {
+        let (value, from) = (name.to_owned(), source.clone());
+        sources.push(InputSource { what: "variant", value, from });
+    }
     if nodes == 1 {
         sources.retain(|source| source.what != "inter-node link");
     }
@@ -200,7 +210,7 @@ pub(super) fn case(
             from: "datasheet rates".to_owned(),
         },
     });
-    Ok(Case {
+    let case = Case {
         variant: variant.map(str::to_owned),
         series,
         accelerators,
@@ -216,7 +226,7 @@ pub(super) fn case(
         overlap: spec.allreduce.overlap.unwrap_or(true),
         fusion: fusion(spec, &model)?,
         network,
-        masters_share_nics: masters_share_nics(algorithm, nodes, machine.accelerators_per_node),
+        arithmetic_in_fp32: precision.falls_back_to_fp32(&machine.accelerator),
         input: input(spec, &machine.accelerator, machine.node, machine.accelerators_per_node)?,
         jitter: jitter(spec)?,
         epochs: epochs(spec)?,
@@ -243,20 +253,74 @@ pub(super) fn case(
         }),
         model,
         steps,
-        warmup_steps: spec.simulation.warmup_steps.unwrap_or(WARMUP_STEPS),
+        warmup_steps,
         seed: spec.simulation.seed.unwrap_or(1),
         sources,
-    })
+    };
+    check_work(&case)?;
+    Ok(case)
 }
 
-fn at_least_one(key: &str, value: u32) -> Result<u32, Problem> {
+/// Longer simulated times than this, 116 days, are refused: u64 picoseconds reach 213.
+const SIMULATED_S_MAX: f64 = 1e7;
+/// More messages than this take hours.
+const MESSAGES_MAX: f64 = 1e13;
+/// A mean of jitter factors above this does not occur.
+const JITTER_MAX: f64 = 20.0;
+
+/// Refuses what would not end, or would not fit simulated time.
+fn check_work(case: &Case) -> Result<(), Problem> {
+    let steps = f64::from(case.steps) + f64::from(case.warmup_steps);
+    let slow: f64 = case.jitter.slow_ranks.iter().map(|slow| slow.factor).product();
+    let varying = if case.jitter.variation > 0.0 { JITTER_MAX } else { 1.0 };
+    let input_s = case.input.as_ref().map_or(0.0, |rates| {
+        let image_s = rates.decode_s_per_image + rates.storage_s_per_image;
+        image_s * case.per_accelerator_batch as f64
+    });
+    // At worst every tensor is a bucket; all of them together carry every gradient once.
+    let buckets = case.model.tensors().count() as u64;
+    let bytes = Bytes::new(case.model.parameter_count() * case.wire_element_bytes);
+    let schedule = case
+        .algorithm
+        .schedule(case.accelerators, bytes)
+        .map_err(|error| Problem::new("allreduce.group", error.to_string()))?;
+    let latencies_s: f64 = schedule
+        .phases()
+        .iter()
+        .map(|phase| {
+            let message = case.network.slowest_message_time(phase.message_bytes);
+            f64::from(phase.rounds()) * message.as_seconds()
+        })
+        .sum();
+    let step_s =
+        case.compute.step().as_seconds() * slow * varying + input_s + latencies_s * buckets as f64;
+    if steps * step_s > SIMULATED_S_MAX {
+        let problem = format!(
+            "{steps} steps of up to {step_s:.3e} s are more simulated time than {SIMULATED_S_MAX:.0e} s: \
+             take fewer steps, or look for a rate, a latency or a factor that is far off"
+        );
+        return Err(Problem::new("simulation.steps", problem));
+    }
+    let messages = schedule.messages() as f64 * buckets as f64 * steps;
+    if messages > MESSAGES_MAX {
+        let problem = format!(
+            "up to {messages:.1e} messages, expected at most {MESSAGES_MAX:.0e}: take fewer steps, \
+             fewer accelerators, or a hierarchical all-reduce"
+        );
+        return Err(Problem::new("simulation.steps", problem));
+    }
+    Ok(())
+}
+
+pub(super) fn at_least_one(key: &str, value: u32) -> Result<u32, Problem> {
     if value == 0 { Err(Problem::new(key, "0, expected at least 1")) } else { Ok(value) }
 }
 
 fn epochs(spec: &ScenarioSpec) -> Result<Option<f64>, Problem> {
     match spec.training.epochs {
-        Some(epochs) if !(epochs.is_finite() && epochs > 0.0) => {
-            Err(Problem::new("training.epochs", format!("{epochs}, expected a number above 0")))
+        Some(epochs) if !(epochs > 0.0 && epochs <= EPOCHS_MAX) => {
+            let problem = format!("{epochs}, expected a number above 0, at most {EPOCHS_MAX}");
+            Err(Problem::new("training.epochs", problem))
         }
         epochs => Ok(epochs),
     }
@@ -316,7 +380,7 @@ fn check_memory(
 
 fn compute_times(
     spec: &ScenarioSpec,
-    machine: &Machine<'_>,
+    machine: &Machine,
     model: &Network,
     batch: u64,
     precision: Precision,
@@ -325,7 +389,7 @@ fn compute_times(
     let accelerator = &machine.accelerator;
     let roofline = Roofline::new(accelerator, precision, optimizer).ok_or_else(|| {
         let problem = format!(
-            "missing: no peak rate of {} is published; give one, such as \"100 TFLOP/s\"",
+            "missing or zero: no peak rate of {} is published; give one, such as \"100 TFLOP/s\"",
             accelerator.title
         );
         Problem::new("accelerator.matrix_rate", problem)
@@ -355,16 +419,6 @@ fn algorithm(
     match algorithm.schedule(accelerators, Bytes::new(1)) {
         Ok(_) => Ok(algorithm),
         Err(error) => Err(Problem::new("allreduce.group", error.to_string())),
-    }
-}
-
-/// Groups smaller than a node put several masters on it, which send at the same time.
-fn masters_share_nics(algorithm: Algorithm, nodes: u32, accelerators_per_node: u32) -> bool {
-    match algorithm {
-        Algorithm::Ring => false,
-        Algorithm::Hierarchical { group } | Algorithm::Hybrid { group, .. } => {
-            nodes > 1 && group < accelerators_per_node
-        }
     }
 }
 
@@ -459,203 +513,9 @@ fn jitter(spec: &ScenarioSpec) -> Result<Jitter, Problem> {
         .iter()
         .map(|slow| SlowRank { rank: Rank(slow.rank), factor: slow.factor.get() })
         .collect::<Vec<_>>();
-    if slow_ranks.iter().any(|slow| slow.factor <= 0.0) {
-        return Err(Problem::new("jitter.slow_ranks", "expected factors above 0"));
+    if slow_ranks.iter().any(|slow| !(1.0..=SLOW_MAX).contains(&slow.factor)) {
+        let problem = "expected factors from 1 x to 1000 x: 20 % slower is \"1.2 x\"";
+        return Err(Problem::new("jitter.slow_ranks", problem));
     }
     Ok(Jitter { distribution: jitter.distribution, variation, slow_ranks })
-}
-
-/// A link by name or as given, and where it is from.
-fn link(
-    key: &str,
-    name: &LinkName,
-    kind: Option<LinkKind>,
-) -> Result<(Link, InputSource), Problem> {
-    let catalogue = Catalogue::shipped();
-    let what = match kind {
-        Some(LinkKind::IntraNode) => "intra-node link",
-        Some(LinkKind::InterNode) => "inter-node link",
-        None => "host link",
-    };
-    let name = match name {
-        LinkName::Given(link) => {
-            let from = "scenario".to_owned();
-            return Ok((*link, InputSource { what, value: link.to_string(), from }));
-        }
-        LinkName::Named(name) => name,
-    };
-    let found = catalogue.link(name).ok_or_else(|| {
-        let names = catalogue.link_names();
-        let problem = format!(
-            "{}; or bandwidth and latency, such as \"100 Gbit/s, 5 us\"",
-            unknown("link", name, &names)
-        );
-        Problem::new(key, problem)
-    })?;
-    let latency = found.latency.ok_or_else(|| {
-        let problem = format!(
-            "no latency of {} is documented; give it: \"{}, 5 us\"",
-            found.title, found.bandwidth
-        );
-        Problem::new(key, problem)
-    })?;
-    let link = Link { latency, bandwidth: found.bandwidth };
-    let from = match &found.latency_source {
-        Some(latency) => format!("{}; latency: {latency}", found.source),
-        None => found.source.clone(),
-    };
-    Ok((link, InputSource { what, value: format!("{} ({link})", found.title), from }))
-}
-
-/// The accelerators and links of a point's nodes.
-struct Machine<'a> {
-    node: Option<&'static NodeType>,
-    accelerator: Accelerator,
-    accelerators_per_node: u32,
-    spec: &'a ScenarioSpec,
-    sources: Vec<InputSource>,
-    intra_node: Option<Link>,
-    inter_node: Option<Link>,
-}
-
-impl<'a> Machine<'a> {
-    fn new(spec: &'a ScenarioSpec) -> Result<Self, Problem> {
-        let catalogue = Catalogue::shipped();
-        let cluster = &spec.cluster;
-        let node = match &cluster.node {
-            Some(name) => Some(catalogue.node(name).ok_or_else(|| {
-                Problem::new("cluster.node", unknown("node", name, &catalogue.node_names()))
-            })?),
-            None => None,
-        };
-        let accelerator = accelerator(spec, node)?;
-        let accelerators_per_node = cluster
-            .accelerators_per_node
-            .or(node.map(|node| node.accelerators))
-            .ok_or_else(|| {
-                let problem = format!("missing: give it, {NODE_EXAMPLE}");
-                Problem::new("cluster.accelerators_per_node", problem)
-            })?;
-        let accelerators_per_node =
-            at_least_one("cluster.accelerators_per_node", accelerators_per_node)?;
-        let mut sources = vec![InputSource {
-            what: "accelerator",
-            value: accelerator.title.clone(),
-            from: accelerator.source.clone(),
-        }];
-        let mut resolve = |given: &Option<LinkName>, named: Option<&String>, key, kind| {
-            let named = named.cloned().map(LinkName::Named);
-            let Some(name) = given.clone().or(named) else { return Ok(None) };
-            let (link, source) = link(key, &name, Some(kind))?;
-            sources.push(source);
-            Ok(Some(link))
-        };
-        let intra_node = resolve(
-            &cluster.intra_node_link,
-            node.and_then(|node| node.intra_node_link.as_ref()),
-            "cluster.intra_node_link",
-            LinkKind::IntraNode,
-        )?;
-        let inter_node = resolve(
-            &cluster.inter_node_link,
-            node.and_then(|node| node.nic.as_ref()),
-            "cluster.inter_node_link",
-            LinkKind::InterNode,
-        )?;
-        Ok(Self { node, accelerator, accelerators_per_node, spec, sources, intra_node, inter_node })
-    }
-
-    fn network(&self, accelerators: u32) -> Result<TwoLevel, Problem> {
-        let missing = |key: &str| {
-            let problem = format!("missing: give \"100 Gbit/s, 5 us\" or a name, {NODE_EXAMPLE}");
-            Problem::new(key, problem)
-        };
-        let nics = self.spec.cluster.nics_per_node.or(self.node.map(|node| node.nics));
-        let nics = at_least_one("cluster.nics_per_node", nics.unwrap_or(1))?;
-        let inter_node = self
-            .inter_node
-            .map(|nic| Link { latency: nic.latency, bandwidth: nic.bandwidth * u64::from(nics) });
-        let many_nodes = accelerators > self.accelerators_per_node;
-        let (intra_node, inter_node) = match (self.intra_node, inter_node) {
-            (Some(intra), Some(inter)) => (intra, inter),
-            (None, _) if self.accelerators_per_node > 1 && accelerators > 1 => {
-                return Err(missing("cluster.intra_node_link"));
-            }
-            (_, None) if many_nodes => return Err(missing("cluster.inter_node_link")),
-            // A link that no message takes may be anything.
-            (Some(only), None) | (None, Some(only)) => (only, only),
-            (None, None) => {
-                let bandwidth = self.accelerator.memory_bandwidth;
-                let unused = Link { latency: SimDuration::ZERO, bandwidth };
-                (unused, unused)
-            }
-        };
-        Ok(TwoLevel::new(self.accelerators_per_node, intra_node, inter_node))
-    }
-}
-
-fn accelerator(spec: &ScenarioSpec, node: Option<&NodeType>) -> Result<Accelerator, Problem> {
-    let catalogue = Catalogue::shipped();
-    let name = spec.cluster.accelerator.as_deref().or(node.map(|node| node.accelerator.as_str()));
-    let known = match name {
-        Some(name) => Some(catalogue.accelerator(name).ok_or_else(|| {
-            let problem = unknown("accelerator", name, &catalogue.accelerator_names());
-            let problem = format!("{problem}; or describe it in [accelerator]");
-            Problem::new("cluster.accelerator", problem)
-        })?),
-        None => None,
-    };
-    let given = &spec.accelerator;
-    let mut accelerator = match known {
-        Some(known) => known.clone(),
-        None => described(given)?,
-    };
-    if let Some(rate) = given.matrix_rate {
-        // The rate is meant for the precision of this training, whichever that is.
-        for precision in ["fp32", "tf32", "fp16", "bf16"] {
-            accelerator.matrix_rates.insert(precision.to_owned(), rate);
-        }
-    }
-    accelerator.compute_units = given.compute_units.unwrap_or(accelerator.compute_units).max(1);
-    accelerator.vector_rate = given.vector_rate.or(accelerator.vector_rate);
-    accelerator.memory = given.memory.unwrap_or(accelerator.memory);
-    accelerator.memory_bandwidth = given.memory_bandwidth.unwrap_or(accelerator.memory_bandwidth);
-    accelerator.board_power = given.board_power.unwrap_or(accelerator.board_power);
-    if let Some(title) = &given.title {
-        accelerator.title.clone_from(title);
-        "scenario".clone_into(&mut accelerator.source);
-    }
-    Ok(accelerator)
-}
-
-/// An accelerator that only the scenario knows.
-fn described(given: &AcceleratorSpec) -> Result<Accelerator, Problem> {
-    let missing = |key: &str, example: &str| {
-        let problem = format!("missing: give it, such as {example}, {NODE_EXAMPLE}");
-        Problem::new(&format!("accelerator.{key}"), problem)
-    };
-    if given.title.is_none() && given.memory.is_none() && given.compute_units.is_none() {
-        let problem = format!("missing: name an accelerator, {NODE_EXAMPLE}");
-        return Err(Problem::new("cluster.accelerator", problem));
-    }
-    Ok(Accelerator {
-        name: "given".to_owned(),
-        title: given.title.clone().unwrap_or_else(|| "accelerator of the scenario".to_owned()),
-        aliases: Vec::new(),
-        year: 0,
-        compute_units: given.compute_units.ok_or_else(|| missing("compute_units", "108"))?,
-        matrix_rates: std::collections::BTreeMap::new(),
-        vector_rate: None,
-        memory: given.memory.ok_or_else(|| missing("memory", "\"40 GiB\""))?,
-        memory_bandwidth: given
-            .memory_bandwidth
-            .ok_or_else(|| missing("memory_bandwidth", "\"1555 GB/s\""))?,
-        board_power: given.board_power.ok_or_else(|| missing("board_power", "\"400 W\""))?,
-        host_link: None,
-        price_per_hour: None,
-        price_source: None,
-        price_date: None,
-        source: "scenario".to_owned(),
-        note: None,
-    })
 }

@@ -7,7 +7,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::names::{LinkName, Wire};
+use super::names::{GradientPrecision, LinkName};
 use crate::collective::AlgorithmName;
 use crate::compute::{Anchor, Optimizer, Precision};
 use crate::jitter::JitterDistribution;
@@ -158,7 +158,7 @@ pub struct AllReduceSpec {
     /// The smallest bucket that goes by ring (hybrid).
     pub ring_from: Option<Bytes>,
     /// The precision of gradients on the wire; that of the backward pass by default.
-    pub gradient_precision: Option<Wire>,
+    pub gradient_precision: Option<GradientPrecision>,
     /// Whether buckets travel during the backward pass; true by default.
     pub overlap: Option<bool>,
 }
@@ -235,7 +235,7 @@ pub struct JitterSpec {
 pub struct SlowRankSpec {
     /// Which, counted from 0; points without it ignore it.
     pub rank: u32,
-    /// How many times as long its compute takes, such as `"1.2 x"`.
+    /// How many times as long its compute takes, at least 1: 20 % slower is `"1.2 x"`.
     pub factor: Fraction,
 }
 
@@ -254,7 +254,7 @@ pub struct CostSpec {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SimulationSpec {
-    /// Measured steps of each point; 100 by default.
+    /// Measured steps of each point; 100 by default, at most 1,000,000 with the warm-up.
     #[schemars(range(min = 1))]
     pub steps: Option<u32>,
     /// Steps before those, while queues fill; 5 by default.
@@ -267,7 +267,7 @@ pub struct SimulationSpec {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SweepSpec {
-    /// Numbers of accelerators.
+    /// Numbers of accelerators, increasing.
     #[serde(default)]
     pub accelerators: Vec<u32>,
     /// Batches of one accelerator.
@@ -316,8 +316,6 @@ pub struct VariantSpec {
     pub jitter: Option<JitterSpec>,
     /// What it costs.
     pub cost: Option<CostSpec>,
-    /// How long to simulate.
-    pub simulation: Option<SimulationSpec>,
     /// Values to run through.
     pub sweep: Option<SweepSpec>,
 }
@@ -339,6 +337,9 @@ pub struct PublishedSpec {
     pub time_to_train: Option<SimDuration>,
     /// Throughput over that of as many single accelerators.
     pub scaling_efficiency: Option<Fraction>,
+    /// The accelerators whose throughput the efficiency is relative to; one by default.
+    #[schemars(range(min = 1))]
+    pub relative_to: Option<u32>,
     /// One step.
     pub step_time: Option<SimDuration>,
     /// Where it was published.

@@ -2,23 +2,40 @@
 
 use super::Overrides;
 use super::resolve::{Case, Problem, case};
-use super::spec::ScenarioSpec;
+use super::spec::{FusionRule, ScenarioSpec};
+use crate::collective::AlgorithmName;
 
-/// One swept key: the values' labels, and how to set one.
+/// More points than this are surely a mistake.
+const CASES_MAX: usize = 10_000;
+
+/// One swept key: its list, the key it sets, its values' labels, and how to set one.
 struct Axis<'a> {
+    list: &'static str,
+    key: &'static str,
     labels: Vec<String>,
     set: Box<dyn Fn(&mut ScenarioSpec, usize) + 'a>,
 }
 
 fn axis<'a, T: Clone>(
+    (list, key): (&'static str, &'static str),
     values: &'a [T],
     label: impl Fn(&T) -> String,
     set: impl Fn(&mut ScenarioSpec, T) + 'a,
 ) -> Axis<'a> {
     Axis {
+        list,
+        key,
         labels: values.iter().map(label).collect(),
         set: Box::new(move |spec, index| set(spec, values[index].clone())),
     }
+}
+
+/// A scenario with some values set: its label, and where each swept key's value is written.
+#[derive(Clone)]
+struct Setting {
+    spec: ScenarioSpec,
+    labels: Vec<String>,
+    written: Vec<(&'static str, String)>,
 }
 
 /// Every point of `spec`, the number of accelerators running fastest.
@@ -27,37 +44,63 @@ pub(super) fn cases(
     variant: Option<&str>,
     overrides: Overrides,
 ) -> Result<Vec<Case>, Problem> {
+    check(spec)?;
     let mut base = spec.clone();
     base.simulation.seed = overrides.seed.or(base.simulation.seed);
     base.simulation.steps = overrides.steps.or(base.simulation.steps);
+    let (curves, accelerators) = axes(spec);
+    let labels = variant.map(str::to_owned).into_iter().collect();
+    let mut settings = vec![Setting { spec: base, labels, written: Vec::new() }];
+    for axis in &curves {
+        settings = product(&settings, axis, true);
+    }
+    product(&settings, &accelerators, false)
+        .into_iter()
+        .map(|Setting { spec, labels, written }| {
+            case(&spec, variant, labels.join(", ")).map_err(|mut problem| {
+                // A swept value is written in its list, not where it acts.
+                if let Some((_, list)) = written.iter().find(|(key, _)| *key == problem.key) {
+                    problem.key.clone_from(list);
+                }
+                if let Some(name) = variant {
+                    problem.problem = format!("{} (variant `{name}`)", problem.problem);
+                }
+                problem
+            })
+        })
+        .collect()
+}
+
+/// The axes that make curves, and the one along them.
+fn axes(spec: &ScenarioSpec) -> ([Axis<'_>; 6], Axis<'_>) {
     let sweep = &spec.sweep;
-    check_batches(spec)?;
-    let axes = [
-        axis(&sweep.algorithm, ToString::to_string, |spec, value| {
-            spec.allreduce.algorithm = Some(value);
-        }),
+    let curves = [
         axis(
+            ("sweep.algorithm", "allreduce.algorithm"),
+            &sweep.algorithm,
+            ToString::to_string,
+            |spec, value| spec.allreduce.algorithm = Some(value),
+        ),
+        axis(
+            ("sweep.group", "allreduce.group"),
             &sweep.group,
             |group| format!("groups of {group}"),
-            |spec, value| {
-                spec.allreduce.group = Some(value);
-            },
+            |spec, value| spec.allreduce.group = Some(value),
         ),
         axis(
+            ("sweep.threshold", "fusion.threshold"),
             &sweep.threshold,
             |bytes| format!("threshold {bytes}"),
-            |spec, value| {
-                spec.fusion.threshold = Some(value);
-            },
+            |spec, value| spec.fusion.threshold = Some(value),
         ),
         axis(
+            ("sweep.overlap", "allreduce.overlap"),
             &sweep.overlap,
-            |on| if *on { "overlap" } else { "no overlap" }.into(),
-            |spec, on| {
-                spec.allreduce.overlap = Some(on);
-            },
+            |on| if *on { "overlap".to_owned() } else { "no overlap".to_owned() },
+            |spec, on| spec.allreduce.overlap = Some(on),
         ),
         axis(
+            ("sweep.per_accelerator_batch", "training.per_accelerator_batch"),
             &sweep.per_accelerator_batch,
             |batch| format!("batch {batch} each"),
             |spec, value| {
@@ -66,6 +109,7 @@ pub(super) fn cases(
             },
         ),
         axis(
+            ("sweep.global_batch", "training.global_batch"),
             &sweep.global_batch,
             |batch| format!("batch {batch}"),
             |spec, value| {
@@ -74,45 +118,69 @@ pub(super) fn cases(
             },
         ),
     ];
-    let accelerators = axis(&sweep.accelerators, ToString::to_string, |spec, value| {
-        spec.cluster.accelerators = Some(value);
-    });
-    let mut curves = vec![(base, variant.map(str::to_owned).into_iter().collect::<Vec<_>>())];
-    for axis in &axes {
-        curves = product(&curves, axis, true);
-    }
-    let mut cases = Vec::new();
-    for (spec, labels) in product(&curves, &accelerators, false) {
-        cases.push(case(&spec, variant, labels.join(", "))?);
-    }
-    Ok(cases)
+    let accelerators = axis(
+        ("sweep.accelerators", "cluster.accelerators"),
+        &sweep.accelerators,
+        ToString::to_string,
+        |spec, value| spec.cluster.accelerators = Some(value),
+    );
+    (curves, accelerators)
 }
 
-/// Both kinds of batch swept would each undo the other.
-fn check_batches(spec: &ScenarioSpec) -> Result<(), Problem> {
+/// What no single point can show to be wrong.
+fn check(spec: &ScenarioSpec) -> Result<(), Problem> {
     let sweep = &spec.sweep;
     if !sweep.per_accelerator_batch.is_empty() && !sweep.global_batch.is_empty() {
         let problem = "given beside sweep.per_accelerator_batch: leave one of them out";
         return Err(Problem::new("sweep.global_batch", problem));
     }
+    if let Some(place) = sweep.accelerators.windows(2).position(|pair| pair[0] >= pair[1]) {
+        let key = format!("sweep.accelerators[{}]", place + 1);
+        return Err(Problem::new(&key, "expected increasing numbers, each once"));
+    }
+    let lengths = [
+        sweep.accelerators.len(),
+        sweep.per_accelerator_batch.len(),
+        sweep.global_batch.len(),
+        sweep.algorithm.len(),
+        sweep.group.len(),
+        sweep.threshold.len(),
+        sweep.overlap.len(),
+    ];
+    let points =
+        lengths.iter().fold(1, |product: usize, length| product.saturating_mul((*length).max(1)));
+    if points > CASES_MAX {
+        let problem = format!("{points} points, expected at most {CASES_MAX}: shorten a list");
+        return Err(Problem::new("sweep", problem));
+    }
+    let rule = spec.fusion.rule.unwrap_or_default();
+    if !sweep.threshold.is_empty() && !matches!(rule, FusionRule::Threshold | FusionRule::Cycle) {
+        let problem = "has no effect: only the fusion rules threshold and cycle have a threshold";
+        return Err(Problem::new("sweep.threshold", problem));
+    }
+    let algorithm = spec.allreduce.algorithm.unwrap_or_default();
+    let ring = algorithm == AlgorithmName::Ring && sweep.algorithm.is_empty();
+    if !sweep.group.is_empty() && ring {
+        let problem = "has no effect: the algorithm is ring, which has no groups";
+        return Err(Problem::new("sweep.group", problem));
+    }
     Ok(())
 }
 
-type Curve = (ScenarioSpec, Vec<String>);
-
-fn product(curves: &[Curve], axis: &Axis<'_>, labelled: bool) -> Vec<Curve> {
+fn product(settings: &[Setting], axis: &Axis<'_>, labelled: bool) -> Vec<Setting> {
     if axis.labels.is_empty() {
-        return curves.to_vec();
+        return settings.to_vec();
     }
     let mut points = Vec::new();
-    for (spec, labels) in curves {
+    for setting in settings {
         for (index, label) in axis.labels.iter().enumerate() {
-            let (mut spec, mut labels) = (spec.clone(), labels.clone());
-            (axis.set)(&mut spec, index);
+            let mut point = setting.clone();
+            (axis.set)(&mut point.spec, index);
+            point.written.push((axis.key, format!("{}[{index}]", axis.list)));
             if labelled {
-                labels.push(label.clone());
+                point.labels.push(label.clone());
             }
-            points.push((spec, labels));
+            points.push(point);
         }
     }
     points

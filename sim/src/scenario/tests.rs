@@ -74,11 +74,11 @@ fn quantities_need_their_unit() {
     );
     let text = format!("{BASE}[fusion]\nthreshold = \"64 Mb\"\n");
     let message = read(&text).unwrap_err().to_string();
-    assert!(message.contains("unknown unit `Mb` (did you mean `MB`?)"), "{message}");
+    assert!(message.contains("unknown unit `Mb`, expected one of B, KiB"), "{message}");
     let text = format!("{BASE}[compute]\nanchor = \"1376 images/s\"\n");
     let message = read(&text).unwrap_err().to_string();
     assert!(
-        message.starts_with("14:10: `compute.anchor`: `1376 images/s` is not a anchor"),
+        message.starts_with("14:10: `compute.anchor`: `1376 images/s` is not an anchor"),
         "{message}"
     );
 }
@@ -99,19 +99,48 @@ fn impossible_values_are_refused_where_they_stand() {
         read(&text).unwrap_err().to_string(),
         "15:9: `allreduce.group`: groups of 5 do not divide 8 ranks; groups that do: 2, 4, 8"
     );
-    let message = error("accelerators = [8, 16]", "accelerators = [0]");
-    assert!(message.contains("0 accelerators, expected 1 to"), "{message}");
+    let swept = |to: &str| error("accelerators = [8, 16]", to);
+    assert!(
+        swept("accelerators = [0]").starts_with("12:17: `sweep.accelerators[0]`: 0 accelerators")
+    );
+    assert!(
+        swept("accelerators = [8, 9999999]").starts_with("12:20: `sweep.accelerators[1]`: 9999999")
+    );
+    assert_eq!(
+        swept("accelerators = [8, 16, 16]"),
+        "12:24: `sweep.accelerators[2]`: expected increasing numbers, each once"
+    );
+    let message = swept("accelerators = [8]\nper_accelerator_batch = [32, 100000]");
+    assert!(
+        message.starts_with("13:30: `sweep.per_accelerator_batch[1]`: 100000 images"),
+        "{message}"
+    );
+    let message = swept("accelerators = [8]\ngroup = [2]");
+    assert!(message.starts_with("13:9: `sweep.group`: has no effect"), "{message}");
+    let many: Vec<String> = (1..=200).map(|n| n.to_string()).collect();
+    let many = many.join(", ");
+    let message = swept(&format!("accelerators = [{many}]\nper_accelerator_batch = [{many}]"));
+    assert!(message.contains("`sweep`: 40000 points, expected at most 10000"), "{message}");
     for (section, problem) in [
-        ("[training]\n", "8"),
         ("[simulation]\nsteps = 0\n", "`simulation.steps`: 0, expected at least 1"),
         ("[jitter]\nvariation = \"150 %\"\n", "expected at most 100 %"),
-        ("[jitter]\nslow_ranks = [{ rank = 0, factor = \"0 x\" }]\n", "expected factors above 0"),
+        ("[jitter]\nslow_ranks = [{ rank = 0, factor = \"20 %\" }]\n", "20 % slower is \"1.2 x\""),
         ("[input]\ndecode = \"0 images/s\"\n", "expected a rate above 0"),
         ("[fusion]\nrule = \"cycle\"\ncycle_time = \"0 ms\"\n", "expected a time above 0"),
         ("[allreduce]\nalgorithm = \"hybrid\"\n", "`allreduce.ring_from`: missing"),
         (
             "[fusion]\nrule = \"segments\"\nafter = [\"layer1.0.conv9\"]\n",
             "did you mean `layer1.0.conv1`?",
+        ),
+        ("[simulation]\nwarmup_steps = 4294967295\n", "expected at most 1000000 steps"),
+        ("[simulation]\nsteps = -5\n", "integer `-5`: expected a whole number without a unit"),
+        (
+            "[accelerator]\nmatrix_rate = \"0 TFLOP/s\"\n",
+            "`accelerator.matrix_rate`: missing or zero",
+        ),
+        (
+            "[jitter]\nvariation = \"1 %\"\n[compute]\nanchor = \"0.001 images/s at 64\"\n",
+            "look for a rate",
         ),
         ("[cost]\nprice = \"3 EUR/h\"\n", "unknown unit `EUR/h`"),
     ] {
@@ -127,7 +156,7 @@ fn what_is_missing_is_named() {
         ("model = \"resnet50\"\n", "`training.model`: missing: expected one of resnet50"),
         ("per_accelerator_batch = 64\n", "missing: give it or training.global_batch"),
         ("accelerators = [8, 16]\n", "`cluster.accelerators`: missing: give a number here or"),
-        ("name = \"test\"\n", "missing field `name`"),
+        ("name = \"test\"\n", "the key `name` is missing: give it"),
     ];
     for (line, problem) in cases {
         let message = error(line, "");
@@ -172,6 +201,7 @@ accelerators = [32]
     let broken = variants.replace("node = \"dgx-a100\"", "node = \"dgx-b100\"");
     let message = read(&format!("{BASE}{broken}")).unwrap_err().to_string();
     assert!(message.starts_with("22:8: `cluster.node`: unknown node `dgx-b100`"), "{message}");
+    assert!(message.ends_with("(variant `A100`)"), "{message}");
     let broken = variants.replace("nics_per_node", "nics");
     let message = read(&format!("{BASE}{broken}")).unwrap_err().to_string();
     assert!(
@@ -220,6 +250,8 @@ fn published_points_give_one_quantity() {
         let message = point(wrong).unwrap_err().to_string();
         assert!(message.starts_with("13:1: `published[0]`: expected exactly one of"), "{message}");
     }
+    let message = point("images_per_s = \"0 images/s\"\n").unwrap_err().to_string();
+    assert!(message.contains("expected values above 0"), "{message}");
     let message = point("variant = \"x\"\nstep_time = \"1 ms\"\n").unwrap_err().to_string();
     assert!(message.contains("unknown variant `x`"), "{message}");
 }

@@ -4,12 +4,13 @@
 //!
 //! - waits for input,
 //! - computes (forward, backward, optimizer),
-//! - waits for communication after its backward pass. Of this wait, *exposed communication* is what
-//!   it would have been, had all ranks been ready when this one was: the all-reduces themselves,
-//!   with packing, as far as they are not hidden behind the backward pass. The rest is *straggler
-//!   wait*: others were late.
+//! - waits for communication between its backward pass and its optimizer.
 //!
-//! The four add up to the step exactly, in picoseconds, rank by rank.
+//! Of the wait for communication, *exposed communication* is what an undisturbed run of the same
+//! point shows: no jitter and no slow ranks, so that only the all-reduces themselves, with packing,
+//! are waited for as far as the backward pass does not hide them. The rest is *straggler wait*:
+//! what jitter and slow ranks add. Both are means over ranks and steps, so the four parts add up
+//! to the mean step exactly.
 
 use super::StepTimes;
 use crate::units::SimDuration;
@@ -18,10 +19,9 @@ use crate::units::SimDuration;
 #[derive(Debug, Clone, Default)]
 pub struct Account {
     compute_ps: u128,
-    exposed_ps: u128,
+    communication_wait_ps: u128,
     communication_ps: u128,
     input_wait_ps: u128,
-    straggler_wait_ps: u128,
     rank_steps: u128,
     step_ends: Vec<u64>,
     previous_end: Option<u64>,
@@ -30,7 +30,7 @@ pub struct Account {
 /// Means over ranks and steps.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepSummary {
-    /// The mean step; the next four add up to it.
+    /// The mean step: compute, exposed communication, input wait and straggler wait add up to it.
     pub step_ms: f64,
     /// The 99th percentile of the time from one step's end to the next, on the slowest rank.
     pub step_ms_p99: f64,
@@ -42,7 +42,7 @@ pub struct StepSummary {
     pub input_wait_ms: f64,
     /// Waiting for late ranks.
     pub straggler_wait_ms: f64,
-    /// Packing, all-reduce and unpacking of all buckets, hidden or not, without late ranks.
+    /// Packing, all-reduce and unpacking of all buckets in the undisturbed run, hidden or not.
     pub communication_ms: f64,
 }
 
@@ -52,21 +52,11 @@ impl Account {
         for rank in 0..times.end.len() {
             let backward_end = times.backward_end[rank];
             let optimizer_start = times.optimizer_start[rank];
-            let mut alone_end = times.forward_start[rank];
-            let mut communication = 0;
-            for bucket in &times.buckets {
-                // Packing and unpacking take as long whoever is late.
-                let pack = bucket.enter[rank] - bucket.pack_start[rank];
-                let unpack = bucket.end[rank] - bucket.finish[rank];
-                let duration = pack + bucket.alone[rank] + unpack;
-                communication += duration;
-                alone_end = alone_end.max(bucket.ready[rank]) + duration;
-            }
-            let wait = optimizer_start - backward_end;
-            let straggler = optimizer_start.saturating_sub(alone_end.max(backward_end)).min(wait);
-            self.straggler_wait_ps += u128::from(straggler);
-            self.exposed_ps += u128::from(wait - straggler);
-            self.communication_ps += u128::from(communication);
+            let on_stream = |bucket: &super::BucketTimes| {
+                u128::from(bucket.end[rank] - bucket.pack_start[rank])
+            };
+            self.communication_ps += times.buckets.iter().map(on_stream).sum::<u128>();
+            self.communication_wait_ps += u128::from(optimizer_start - backward_end);
             self.input_wait_ps += u128::from(times.forward_start[rank] - times.previous_end[rank]);
             self.compute_ps += u128::from(
                 (backward_end - times.forward_start[rank]) + (times.end[rank] - optimizer_start),
@@ -80,20 +70,26 @@ impl Account {
         self.previous_end = Some(end);
     }
 
-    /// The means; all zero if no step was added.
+    /// The means, given the account of an undisturbed run of the same point.
     #[must_use]
-    pub fn summary(&self) -> StepSummary {
-        let mean = |ps: u128| ps as f64 / self.rank_steps.max(1) as f64 / 1e9;
-        let total = self.compute_ps + self.exposed_ps + self.input_wait_ps + self.straggler_wait_ps;
+    pub fn summary(&self, undisturbed: &Self) -> StepSummary {
+        let waited = self.mean_ms(self.communication_wait_ps);
+        let exposed = waited.min(undisturbed.mean_ms(undisturbed.communication_wait_ps));
+        let compute_ms = self.mean_ms(self.compute_ps);
+        let input_wait_ms = self.mean_ms(self.input_wait_ps);
         StepSummary {
-            step_ms: mean(total),
+            step_ms: compute_ms + input_wait_ms + waited,
             step_ms_p99: self.step_p99().as_ms(),
-            compute_ms: mean(self.compute_ps),
-            exposed_communication_ms: mean(self.exposed_ps),
-            input_wait_ms: mean(self.input_wait_ps),
-            straggler_wait_ms: mean(self.straggler_wait_ps),
-            communication_ms: mean(self.communication_ps),
+            compute_ms,
+            exposed_communication_ms: exposed,
+            input_wait_ms,
+            straggler_wait_ms: waited - exposed,
+            communication_ms: undisturbed.mean_ms(undisturbed.communication_ps),
         }
+    }
+
+    fn mean_ms(&self, ps: u128) -> f64 {
+        ps as f64 / self.rank_steps.max(1) as f64 / 1e9
     }
 
     /// The smallest time that at least 99 % of the steps do not exceed.

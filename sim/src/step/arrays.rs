@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
-use std::rc::Rc;
 
 use super::{BucketTimes, DEVICE_BUFFERS, InputPipeline, InputTimes, StepSetup, StepTimes};
 use crate::collective::{ArrayReplay, CollectiveError};
@@ -116,27 +115,19 @@ fn released<N>(setup: &StepSetup<'_, N>, times: &StepTimes) -> Vec<(Bucket, Vec<
     released
 }
 
-struct Prepared {
-    replay: ArrayReplay,
-    alone: Rc<[u64]>,
-}
-
 /// All-reduces by size, each prepared once.
 struct Collectives<'a, N> {
     setup: &'a StepSetup<'a, N>,
-    by_bytes: BTreeMap<Bytes, Prepared>,
+    by_bytes: BTreeMap<Bytes, ArrayReplay>,
 }
 
 impl<N: NetworkModel> Collectives<'_, N> {
-    fn prepare(&mut self, bytes: Bytes) -> Result<&mut Prepared, CollectiveError> {
+    fn prepare(&mut self, bytes: Bytes) -> Result<&mut ArrayReplay, CollectiveError> {
         match self.by_bytes.entry(bytes) {
             std::collections::btree_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
             std::collections::btree_map::Entry::Vacant(entry) => {
                 let schedule = self.setup.algorithm.schedule(self.setup.ranks, bytes)?;
-                let mut replay = ArrayReplay::new(&schedule, self.setup.network);
-                let mut alone = vec![0; self.setup.ranks as usize];
-                replay.run(&mut alone);
-                Ok(entry.insert(Prepared { replay, alone: alone.into() }))
+                Ok(entry.insert(ArrayReplay::new(&schedule, self.setup.network)))
             }
         }
     }
@@ -149,23 +140,13 @@ impl<N: NetworkModel> Collectives<'_, N> {
     ) -> Result<BucketTimes, CollectiveError> {
         let tensors = bucket.gradients.len();
         let pack = self.setup.pack_time(bucket.bytes, tensors).as_ps();
-        let prepared = self.prepare(bucket.bytes)?;
+        let replay = self.prepare(bucket.bytes)?;
         let pack_start = max_each(&ready, free);
         let enter: Vec<u64> = pack_start.iter().map(|time| time + pack).collect();
         let mut finish = enter.clone();
-        prepared.replay.run(&mut finish);
+        replay.run(&mut finish);
         let end = finish.iter().map(|time| time + pack).collect();
-        let alone = Rc::clone(&prepared.alone);
-        Ok(BucketTimes {
-            bytes: bucket.bytes,
-            tensors,
-            ready,
-            pack_start,
-            enter,
-            finish,
-            end,
-            alone,
-        })
+        Ok(BucketTimes { bytes: bucket.bytes, tensors, ready, pack_start, enter, finish, end })
     }
 }
 

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::{BucketTimes, DEVICE_BUFFERS, InputTimes, StepSetup, StepTimes};
-use crate::collective::{CollectiveError, EventReplay, Schedule, Started, replay_arrays};
+use crate::collective::{CollectiveError, EventReplay, Schedule, Started};
 use crate::engine::{self, EventQueue, Model, RunError, Waiting};
 use crate::fusion::{Bucket, Fusion, cycle_buckets, next_tick};
 use crate::jitter::JitterDraws;
 use crate::network::{NetworkModel, Rank};
 use crate::random::Streams;
-use crate::units::{Bytes, SimDuration, SimTime};
+use crate::units::{Bytes, SimDuration};
 
 /// At equal times everything else comes before a tick, which looks at what is ready by then.
 const CLASS_ACTION: u8 = 0;
@@ -48,10 +48,11 @@ pub fn run_events<N: NetworkModel>(
     streams: &Streams,
     steps: u32,
 ) -> Result<Vec<StepTimes>, StepError> {
-    let schedules = Schedules::new(setup).map_err(StepError::Collective)?;
+    // Checks ranks and groups, after which no schedule can fail.
+    setup.algorithm.schedule(setup.ranks, Bytes::new(1)).map_err(StepError::Collective)?;
     let mut draws = JitterDraws::new(setup.jitter, setup.ranks, streams);
     let factors: Vec<Vec<f64>> = (0..steps).map(|_| draws.draw()).collect();
-    let mut model = StepModel::new(setup, &schedules, factors);
+    let mut model = StepModel::new(setup, factors);
     let mut queue = EventQueue::default();
     for rank in (0..setup.ranks).map(Rank) {
         model.feed(rank, &mut queue);
@@ -59,37 +60,6 @@ pub fn run_events<N: NetworkModel>(
     }
     engine::run(&mut model, &mut queue, EVENTS_MAX).map_err(StepError::Run)?;
     Ok(model.record)
-}
-
-/// The schedule of every bucket that can occur, by size.
-struct Schedules {
-    by_bytes: BTreeMap<Bytes, (Schedule, Rc<[u64]>)>,
-}
-
-impl Schedules {
-    fn new<N: NetworkModel>(setup: &StepSetup<'_, N>) -> Result<Self, CollectiveError> {
-        let sizes: Vec<Bytes> = match setup.fusion.static_buckets(setup.gradients) {
-            Some(buckets) => buckets.iter().map(|bucket| bucket.bytes).collect(),
-            // Any run of consecutive gradients may become a bucket.
-            None => (0..setup.gradients.len())
-                .flat_map(|from| {
-                    setup.gradients[from..].iter().scan(Bytes::ZERO, |held, gradient| {
-                        *held = *held + gradient.bytes;
-                        Some(*held)
-                    })
-                })
-                .collect(),
-        };
-        let mut by_bytes = BTreeMap::new();
-        for bytes in sizes {
-            let schedule = setup.algorithm.schedule(setup.ranks, bytes)?;
-            let starts = vec![SimTime::ZERO; setup.ranks as usize];
-            let alone = replay_arrays(&schedule, setup.network, &starts);
-            let alone = alone.into_iter().map(SimTime::as_ps).collect();
-            by_bytes.insert(bytes, (schedule, alone));
-        }
-        Ok(Self { by_bytes })
-    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -126,11 +96,17 @@ struct RankState {
     communicating: bool,
 }
 
+struct Collective<'a, N> {
+    replay: EventReplay<'a, N>,
+    ranks_left: u32,
+}
+
 struct StepModel<'a, N> {
     setup: &'a StepSetup<'a, N>,
-    schedules: &'a Schedules,
     ranks: Vec<RankState>,
-    collectives: BTreeMap<CollectiveKey, EventReplay<'a, N>>,
+    schedules: BTreeMap<Bytes, Rc<Schedule>>,
+    /// All-reduces that some rank has entered and some rank has not left.
+    collectives: BTreeMap<CollectiveKey, Collective<'a, N>>,
     /// Buckets of each step; those of a cycle appear as their tick comes.
     buckets: Vec<Vec<Bucket>>,
     /// For each step, how many ranks have each gradient.
@@ -139,7 +115,7 @@ struct StepModel<'a, N> {
 }
 
 impl<'a, N: NetworkModel> StepModel<'a, N> {
-    fn new(setup: &'a StepSetup<'a, N>, schedules: &'a Schedules, factors: Vec<Vec<f64>>) -> Self {
+    fn new(setup: &'a StepSetup<'a, N>, factors: Vec<Vec<f64>>) -> Self {
         let ranks = setup.ranks as usize;
         let zeros = || vec![0; ranks];
         let input = || InputTimes {
@@ -162,8 +138,8 @@ impl<'a, N: NetworkModel> StepModel<'a, N> {
         });
         let mut model = Self {
             setup,
-            schedules,
             ranks: vec![RankState::default(); ranks],
+            schedules: BTreeMap::new(),
             collectives: BTreeMap::new(),
             buckets: vec![Vec::new(); steps],
             ranks_ready: vec![vec![0; setup.gradients.len()]; steps],
@@ -182,9 +158,6 @@ impl<'a, N: NetworkModel> StepModel<'a, N> {
 
     fn add_bucket(&mut self, step: usize, bucket: Bucket) {
         let zeros = || vec![0; self.setup.ranks as usize];
-        let (schedule, alone) = &self.schedules.by_bytes[&bucket.bytes];
-        let key = (step, self.buckets[step].len());
-        self.collectives.insert(key, EventReplay::new(schedule, self.setup.network));
         self.record[step].buckets.push(BucketTimes {
             bytes: bucket.bytes,
             tensors: bucket.gradients.len(),
@@ -193,7 +166,6 @@ impl<'a, N: NetworkModel> StepModel<'a, N> {
             enter: zeros(),
             finish: zeros(),
             end: zeros(),
-            alone: Rc::clone(alone),
         });
         self.buckets[step].push(bucket);
     }
@@ -333,21 +305,31 @@ impl<'a, N: NetworkModel> StepModel<'a, N> {
         let key = (state.step, state.next_bucket);
         self.record[key.0].buckets[key.1].enter[rank.index()] = queue.now().as_ps();
         let mut started = Vec::new();
-        let done = match self.collectives.get_mut(&key) {
-            Some(collective) => collective.enter(rank, &mut started),
-            None => true,
-        };
+        let done = self.collective(key).replay.enter(rank, &mut started);
         self.carry(key, &started, queue);
         if done {
             self.reduced(rank, key, queue);
         }
     }
 
+    /// The all-reduce of a bucket, begun if no rank has come yet.
+    fn collective(&mut self, key: CollectiveKey) -> &mut Collective<'a, N> {
+        let Self { setup, schedules, collectives, buckets, .. } = self;
+        let bytes = buckets[key.0][key.1].bytes;
+        collectives.entry(key).or_insert_with(|| {
+            let schedule = schedules.entry(bytes).or_insert_with(|| {
+                // Ranks and groups were checked before the first event.
+                let schedule = setup.algorithm.schedule(setup.ranks, bytes);
+                Rc::new(schedule.unwrap_or_else(|_| Schedule::empty(setup.ranks)))
+            });
+            let replay = EventReplay::new(Rc::clone(schedule), setup.network);
+            Collective { replay, ranks_left: setup.ranks }
+        })
+    }
+
     fn delivered(&mut self, key: CollectiveKey, message: &Started, queue: &mut EventQueue<Event>) {
         let (mut started, mut done) = (Vec::new(), Vec::new());
-        if let Some(collective) = self.collectives.get_mut(&key) {
-            collective.delivered(message, &mut started, &mut done);
-        }
+        self.collective(key).replay.delivered(message, &mut started, &mut done);
         self.carry(key, &started, queue);
         for rank in done {
             self.reduced(rank, key, queue);
@@ -362,6 +344,11 @@ impl<'a, N: NetworkModel> StepModel<'a, N> {
     }
 
     fn reduced(&mut self, rank: Rank, key: CollectiveKey, queue: &mut EventQueue<Event>) {
+        let collective = self.collective(key);
+        collective.ranks_left -= 1;
+        if collective.ranks_left == 0 {
+            self.collectives.remove(&key);
+        }
         let times = &mut self.record[key.0].buckets[key.1];
         times.finish[rank.index()] = queue.now().as_ps();
         let unpack = self.setup.pack_time(times.bytes, times.tensors);
@@ -463,7 +450,7 @@ impl<N: NetworkModel> Model for StepModel<'_, N> {
                 let what = self
                     .collectives
                     .get(&key)
-                    .and_then(|collective| collective.waits_for(rank))
+                    .and_then(|collective| collective.replay.waits_for(rank))
                     .unwrap_or_else(|| "its input".to_owned());
                 let what = format!("{what} (step {}, bucket {})", key.0, key.1);
                 Waiting { who: rank.to_string(), what }

@@ -95,7 +95,7 @@ pub struct BucketTimes {
     pub bytes: Bytes,
     /// How many tensors it holds.
     pub tensors: usize,
-    /// When the rank's own part could have started: its last gradient ready, at the tick in force.
+    /// When the bucket could have started: its last gradient ready, at the tick in force.
     pub ready: Vec<u64>,
     /// When packing started.
     pub pack_start: Vec<u64>,
@@ -105,8 +105,6 @@ pub struct BucketTimes {
     pub finish: Vec<u64>,
     /// When unpacking ended.
     pub end: Vec<u64>,
-    /// What the all-reduce takes when all ranks enter at once.
-    pub alone: std::rc::Rc<[u64]>,
 }
 
 /// When a batch was decoded and copied; times in picoseconds, one a rank.

@@ -67,6 +67,12 @@ impl Hand {
     /// Runs `steps` steps on two ranks with both engines; the device copies 6 GB/s, so that packing
     /// all 3000 bytes takes 1 us.
     fn run(&self, steps: u32) -> (Vec<StepTimes>, StepSummary) {
+        let (_, undisturbed) = self.simulate(&Jitter::default(), steps);
+        let (times, account) = self.simulate(&self.jitter, steps);
+        (times, account.summary(&undisturbed))
+    }
+
+    fn simulate(&self, jitter: &Jitter, steps: u32) -> (Vec<StepTimes>, Account) {
         let network = TwoLevel::uniform(self.link.parse().unwrap());
         let (compute, gradients) = (compute(), tensors());
         let setup = StepSetup {
@@ -79,7 +85,7 @@ impl Hand {
             network: &network,
             memory_bandwidth: "6 GB/s".parse().unwrap(),
             input: self.input,
-            jitter: &self.jitter,
+            jitter,
         };
         let mut times = Vec::new();
         let mut account = Account::default();
@@ -89,7 +95,7 @@ impl Hand {
         })
         .unwrap();
         assert_eq!(run_events(&setup, &Streams::new(1), steps).as_ref(), Ok(&times));
-        (times, account.summary())
+        (times, account)
     }
 
     fn step_us(&self) -> u64 {
@@ -167,13 +173,26 @@ fn a_slow_rank_makes_the_other_wait() {
     // Rank 1 is ready at 15 + 6, 12, 18 = 21, 27, 33; all-reduces end at 24, 30, 36; the updates
     // take 2 and 3 us.
     assert_eq!(times[0].end, [38 * US, 39 * US]);
-    // Rank 0 ends backward at 22, alone would go on at 25, does at 36: 3 exposed, 11 straggler.
-    // Rank 1: 3 exposed. Computes: 24 and 36. Means over the two.
+    // Rank 0 waits from 22 to 36, rank 1 from 33 to 36: 17 us, of which an undisturbed step shows
+    // 3 + 3. Computes: 24 and 36. Twice the means over the two:
     let us = |ms: f64| (ms * 1000.0 * 2.0).round();
     assert_eq!(us(summary.straggler_wait_ms), 11.0);
     assert_eq!(us(summary.exposed_communication_ms), 6.0);
     assert_eq!(us(summary.compute_ms), 60.0);
     assert_eq!(us(summary.step_ms), 77.0);
+}
+
+#[test]
+fn a_slow_rank_makes_the_others_wait_at_a_tick_too() {
+    let slow = SlowRank { rank: Rank(1), factor: 1.5 };
+    let jitter = Jitter { slow_ranks: vec![slow], ..Jitter::default() };
+    let fusion = Fusion::Cycle { threshold: Bytes::new(1 << 20), cycle: us(5) };
+    let (times, summary) = Hand { jitter, fusion, ..Hand::default() }.run(1);
+    // Rank 1 is ready at 21, 27, 33: ticks at 25, 30, 35, back at 28, 33, 38.
+    assert_eq!(times[0].optimizer_start, [38 * US, 38 * US]);
+    // Undisturbed both wait from 22 to 28; now from 22 and from 33 to 38: 21 less 12 are straggling.
+    assert_eq!((summary.straggler_wait_ms * 2000.0).round(), 9.0);
+    assert_eq!((summary.exposed_communication_ms * 2000.0).round(), 12.0);
 }
 
 #[test]
@@ -345,10 +364,13 @@ proptest! {
     }
 
     #[test]
-    fn every_millisecond_is_accounted_for(case in case()) {
+    fn every_millisecond_is_accounted_for(mut case in case()) {
         let mut account = Account::default();
         let record = case.arrays(3);
         record.iter().for_each(|times| account.add(times));
+        let mut undisturbed = Account::default();
+        case.jitter = Jitter::default();
+        case.arrays(3).iter().for_each(|times| undisturbed.add(times));
         let StepSummary {
             step_ms,
             compute_ms,
@@ -356,12 +378,14 @@ proptest! {
             input_wait_ms,
             straggler_wait_ms,
             ..
-        } = account.summary();
+        } = account.summary(&undisturbed);
         let total_ps: u64 = record[2].end.iter().sum();
         let mean_ms = total_ps as f64 / 1e9 / 3.0 / f64::from(case.ranks);
         prop_assert!((step_ms - mean_ms).abs() <= 1e-9 * mean_ms.max(1e-9));
         let parts = compute_ms + exposed_communication_ms + input_wait_ms + straggler_wait_ms;
         prop_assert!((step_ms - parts).abs() <= 1e-9 * step_ms);
+        // Without jitter and slow ranks nobody waits for stragglers, whatever the network.
+        prop_assert_eq!(undisturbed.summary(&undisturbed).straggler_wait_ms, 0.0);
     }
 
     #[test]

@@ -181,8 +181,17 @@ mod tests {
         assert_eq!(rate("1 GB/s"), 1_000_000_000);
         assert_eq!("64 MiB".parse::<Bytes>().unwrap().get(), 67_108_864);
         assert!("0 GB/s".parse::<Bandwidth>().is_err());
-        let message = "64 Mib".parse::<Bytes>().unwrap_err().to_string();
-        assert!(message.contains("did you mean `MiB`?"), "{message}");
+        for (text, guess) in [("64 MIB", "did you mean `MiB`?"), ("64 M", "did you mean `MiB`?")] {
+            let message = text.parse::<Bytes>().unwrap_err().to_string();
+            assert!(message.contains(guess), "{message}");
+        }
+        for (text, guess) in [("100 Gb/s", "`Gbit/s`?"), ("100 Gbps", "`Gbit/s`?")] {
+            let message = text.parse::<Bandwidth>().unwrap_err().to_string();
+            assert!(message.contains(guess), "{message}");
+        }
+        // Megabits are no size; nothing is guessed across the difference of bits and bytes.
+        let message = "64 Mb".parse::<Bytes>().unwrap_err().to_string();
+        assert!(!message.contains("did you mean"), "{message}");
     }
 
     #[test]

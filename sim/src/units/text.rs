@@ -26,7 +26,8 @@ impl UnitError {
 impl fmt::Display for UnitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { text, quantity, problem, example } = self;
-        write!(f, "`{text}` is not a {quantity}: {problem}; write it like \"{example}\"")
+        let article = if quantity.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+        write!(f, "`{text}` is not {article} {quantity}: {problem}; write it like \"{example}\"")
     }
 }
 
@@ -91,12 +92,57 @@ fn split<'a>(text: &'a str, kind: &Kind) -> Result<(Decimal, &'static Unit), Uni
     }
     let unit = kind.units.iter().find(|unit| unit.symbol == symbol).ok_or_else(|| {
         let symbols: Vec<&str> = kind.units.iter().map(|unit| unit.symbol).collect();
-        let guess = nearest(symbol, &symbols)
+        let guess = meant(symbol, &symbols)
             .map(|symbol| format!(" (did you mean `{symbol}`?)"))
             .unwrap_or_default();
         error(format!("unknown unit `{symbol}`{guess}, expected one of {}", symbols.join(", ")))
     })?;
     Ok((decimal, unit))
+}
+
+/// Spellings that people use for units we know; a bit and a byte are never taken for each other.
+const ALIASES: &[(&str, &str)] = &[
+    ("bps", "bit/s"),
+    ("Kbps", "kbit/s"),
+    ("kbps", "kbit/s"),
+    ("Mbps", "Mbit/s"),
+    ("Mb/s", "Mbit/s"),
+    ("Gbps", "Gbit/s"),
+    ("Gb/s", "Gbit/s"),
+    ("Tbps", "Tbit/s"),
+    ("Tb/s", "Tbit/s"),
+    ("KB/s", "kB/s"),
+    ("MBps", "MB/s"),
+    ("GBps", "GB/s"),
+    ("TBps", "TB/s"),
+    ("KB", "kB"),
+    ("K", "KiB"),
+    ("M", "MiB"),
+    ("G", "GiB"),
+    ("sec", "s"),
+    ("msec", "ms"),
+    ("usec", "us"),
+    ("nsec", "ns"),
+    ("hours", "h"),
+    ("TFLOPS", "TFLOP/s"),
+    ("TFLOPs", "TFLOP/s"),
+    ("GFLOPS", "GFLOP/s"),
+    ("$/h", "USD/h"),
+    ("USD/hour", "USD/h"),
+    ("images/sec", "images/s"),
+    ("percent", "%"),
+];
+
+/// The unit that an unknown spelling means, if it is clear.
+fn meant<'a>(symbol: &str, known: &[&'a str]) -> Option<&'a str> {
+    let alias = ALIASES.iter().find(|(alias, _)| *alias == symbol).map(|(_, unit)| *unit);
+    known.iter().copied().find(|unit| Some(*unit) == alias).or_else(|| {
+        let bytes = |text: &str| text.contains('B');
+        known
+            .iter()
+            .copied()
+            .find(|unit| unit.eq_ignore_ascii_case(symbol) && bytes(unit) == bytes(symbol))
+    })
 }
 
 /// Reads a quantity counted in whole base units, rounded half up.

@@ -15,6 +15,7 @@ const KIND: Kind = Kind {
         Unit { symbol: "ps", numerator: 1, denominator: 1 },
         Unit { symbol: "ns", numerator: 1_000, denominator: 1 },
         Unit { symbol: "us", numerator: 1_000_000, denominator: 1 },
+        Unit { symbol: "µs", numerator: 1_000_000, denominator: 1 },
         Unit { symbol: "ms", numerator: 1_000_000_000, denominator: 1 },
         Unit { symbol: "s", numerator: 1_000_000_000_000, denominator: 1 },
         Unit { symbol: "min", numerator: 60_000_000_000_000, denominator: 1 },
@@ -47,7 +48,7 @@ impl SimDuration {
 
     /// The nearest duration to a model's floating-point seconds.
     ///
-    /// This is the one place where floating point becomes simulated time. Negative and
+    /// Here and in [`Self::scaled`] floating point becomes simulated time. Negative and
     /// not-a-number inputs become zero, inputs beyond 213 days the longest duration: a model's
     /// outputs are checked where the model is, not here.
     #[must_use]
@@ -85,10 +86,10 @@ impl SimDuration {
         Self((self.0 as f64 * factor).round() as u64)
     }
 
-    /// The difference, or zero when `other` is longer.
+    /// The sum, or the longest duration where it would be longer.
     #[must_use]
-    pub const fn saturating_sub(self, other: Self) -> Self {
-        Self(self.0.saturating_sub(other.0))
+    pub const fn saturating_add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
     }
 }
 
@@ -194,9 +195,9 @@ mod tests {
             "`5` is not a duration: the unit is missing; write it like \"1.5 us\""
         );
         assert_eq!(
-            message("5 µs"),
-            "`5 µs` is not a duration: unknown unit `µs` (did you mean `ps`?), \
-             expected one of ps, ns, us, ms, s, min, h; write it like \"1.5 us\""
+            message("5 usec"),
+            "`5 usec` is not a duration: unknown unit `usec` (did you mean `us`?), \
+             expected one of ps, ns, us, µs, ms, s, min, h; write it like \"1.5 us\""
         );
         assert!(message("-1 s").contains("must not be negative"));
         assert!(message("9999 h").contains("too large"));

@@ -1,6 +1,6 @@
 //! AlexNet-BN as LARS was published on: NVIDIA Caffe's `models/alexnet_bn` (You, Gitman, Ginsburg,
 //! arXiv 1708.03888), with the batch normalisation after pool5 that Jia et al. added
-//! (arXiv 1807.11205, section 3.2).
+//! (arXiv 1807.11205).
 //!
 //! Input crops of 227 pixels; convolutions 2, 4 and 5 in two groups as in Krizhevsky et al. 2012;
 //! convolutions without bias except the fifth; batch normalisation in place of local response

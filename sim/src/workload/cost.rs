@@ -96,12 +96,6 @@ fn vector_cost(elements: u64, flops: (u64, u64), traffic: (u64, u64)) -> NodeCos
 }
 
 impl Network {
-    /// Floating-point operations of forward and backward, for each image.
-    #[must_use]
-    pub fn training_flops(&self) -> u64 {
-        self.nodes().iter().map(Node::cost).map(|c| c.forward_flops + c.backward_flops).sum()
-    }
-
     /// Elements that must stay in memory from the forward to the backward pass, for each image:
     /// the inputs of convolutions, linear layers and batch norms, and the outputs of ReLUs
     /// (computed in place). A lower bound: workspaces and the allocator's waste come on top.
