@@ -71,11 +71,15 @@ pub(crate) struct SimulateArguments {
     /// Trace the point with so many accelerators [default: the last point]
     #[arg(long, value_name = "ACCELERATORS", requires = "trace")]
     pub(crate) trace_point: Option<u32>,
+    /// Trace a point of this curve [default: the last curve]
+    #[arg(long, value_name = "CURVE", requires = "trace")]
+    pub(crate) trace_series: Option<String>,
     /// The number of steps in the trace
-    #[arg(long, value_name = "STEPS", default_value_t = 3, requires = "trace")]
+    #[arg(long, value_name = "STEPS", default_value_t = 3, requires = "trace",
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) trace_steps: u32,
     /// Measured steps of each point [default: the scenario's, or 100]
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) steps: Option<u32>,
     /// The seed of all random streams [default: the scenario's, or 1]
     #[arg(long)]

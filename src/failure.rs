@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 use foretrain_sim::forecast::ForecastError;
 
+use crate::output::complain;
+
 /// Why a command failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -22,7 +24,6 @@ pub(crate) enum Failure {
 
 impl Failure {
     /// Prints the message, and gives the exit code.
-    #[expect(clippy::print_stderr, reason = "this is where failures are shown")]
     pub(crate) fn report(&self) -> ExitCode {
         let (code, message) = match self {
             Self::Usage(message) => (2, message),
@@ -30,7 +31,7 @@ impl Failure {
             Self::Runtime(message) => (5, message),
             Self::ReaderGone => return ExitCode::SUCCESS,
         };
-        eprintln!("error: {message}");
+        complain(&format!("error: {message}"));
         ExitCode::from(code)
     }
 
@@ -71,15 +72,14 @@ impl fmt::Display for Reason<'_> {
 }
 
 /// Makes a panic say that it is a bug, and exit with code 70.
-#[expect(clippy::print_stderr, reason = "the last words of the program")]
 pub(crate) fn report_panics_as_bugs() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         default(info);
-        eprintln!(
-            "error: this is a bug in foretrain {}; please report it with the command and its input",
-            env!("CARGO_PKG_VERSION")
-        );
+        let version = env!("CARGO_PKG_VERSION");
+        complain(&format!(
+            "error: this is a bug in foretrain {version}; please report it with the command and its input"
+        ));
         std::process::exit(70);
     }));
 }

@@ -1,9 +1,11 @@
 //! Files that are replaced only when complete.
 
-use std::fs;
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+use serde_json::{Map, Value};
 use tempfile::NamedTempFile;
 
 use crate::failure::Failure;
@@ -12,45 +14,89 @@ use crate::failure::Failure;
 /// in place of an old one only when it is complete.
 pub(crate) struct OutputFile {
     path: PathBuf,
-    file: NamedTempFile,
+    target: Target,
+}
+
+enum Target {
+    /// Renamed to the path when complete.
+    Temporary(NamedTempFile),
+    /// A device or pipe, which cannot be replaced.
+    Special(File),
 }
 
 impl OutputFile {
-    /// Opens a temporary file beside `path`.
+    /// Opens a temporary file beside `path`, or beside what it links to.
     pub(crate) fn create(path: &Path) -> Result<Self, Failure> {
-        if path.is_dir() {
-            return Err(Failure::Usage(format!("{} is a folder, expected a file", path.display())));
-        }
-        let folder = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let failed = |error: io::Error| Failure::file("create", &path, &error);
+        let target = match fs::metadata(&path) {
+            Ok(old) if old.is_dir() => {
+                let message = format!("{} is a folder, expected a file", path.display());
+                return Err(Failure::Usage(message));
+            }
+            Ok(old) if !old.is_file() => {
+                Target::Special(OpenOptions::new().write(true).open(&path).map_err(failed)?)
+            }
+            old => Target::Temporary(temporary(&path, old.ok()).map_err(failed)?),
         };
-        let file =
-            NamedTempFile::new_in(folder).map_err(|error| Failure::file("create", path, &error))?;
-        Ok(Self { path: path.to_owned(), file })
+        Ok(Self { path, target })
     }
 
     /// Writes everything and puts the file in its place.
-    pub(crate) fn finish(mut self, contents: &[u8]) -> Result<(), Failure> {
-        let written = self.file.write_all(contents).and_then(|()| self.file.as_file().sync_all());
-        written.map_err(|error| Failure::writing(&error))?;
-        readable_by_all(&self.file).map_err(|error| Failure::writing(&error))?;
-        let path = self.path;
-        self.file.persist(&path).map_err(|error| Failure::file("write", &path, &error.error))?;
-        Ok(())
+    pub(crate) fn finish(self, contents: &[u8]) -> Result<(), Failure> {
+        let Self { path, target } = self;
+        let failed = |error: io::Error| Failure::writing(&error);
+        match target {
+            Target::Special(mut file) => file.write_all(contents).map_err(failed),
+            Target::Temporary(mut file) => {
+                file.write_all(contents)
+                    .and_then(|()| file.as_file().sync_all())
+                    .map_err(failed)?;
+                let placed = file.persist(&path);
+                placed.map(|_| ()).map_err(|error| Failure::file("write", &path, &error.error))
+            }
+        }
     }
 }
 
-/// Temporary files are private; results are as other files of the user.
-#[cfg(unix)]
-fn readable_by_all(file: &NamedTempFile) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    file.as_file().set_permissions(fs::Permissions::from_mode(0o644))
+/// A temporary file beside `path`, with the permissions of the `old` file or else the usual ones.
+fn temporary(path: &Path, old: Option<Metadata>) -> io::Result<NamedTempFile> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    let builder = {
+        use std::os::unix::fs::PermissionsExt as _;
+        builder.permissions(fs::Permissions::from_mode(0o666))
+    };
+    let file = builder.tempfile_in(folder)?;
+    if let Some(old) = old {
+        file.as_file().set_permissions(old.permissions())?;
+    }
+    Ok(file)
 }
 
-#[cfg(not(unix))]
-fn readable_by_all(_: &NamedTempFile) -> io::Result<()> {
-    Ok(())
+/// A result as JSON text.
+pub(crate) fn json(result: &impl Serialize) -> Result<String, Failure> {
+    let text = serde_json::to_string_pretty(result);
+    text.map(|text| text + "\n").map_err(|error| serialising(&error))
+}
+
+/// A result as a JSON object.
+pub(crate) fn object(result: &impl Serialize) -> Result<Map<String, Value>, Failure> {
+    let text = serde_json::to_value(result).and_then(serde_json::from_value);
+    text.map_err(|error| serialising(&error))
+}
+
+fn serialising(error: &serde_json::Error) -> Failure {
+    Failure::Runtime(format!("failed to write the result: {error}"))
+}
+
+/// Writes a line to stderr; where that is not possible, nothing can be said.
+pub(crate) fn complain(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Writes a result to stdout.
@@ -60,6 +106,11 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush())
         .map_err(|e| Failure::writing(&e))
+}
+
+/// A path as messages show it.
+pub(crate) fn shown(path: &Path) -> String {
+    if path == Path::new("-") { "<stdin>".to_owned() } else { path.display().to_string() }
 }
 
 /// Reads a text file, or stdin for `-`.

@@ -1,7 +1,11 @@
 //! `foretrain simulate SCENARIO`.
 
+use std::collections::BTreeSet;
+
 use foretrain_sim::forecast::{Engine, Forecast, forecast};
 use foretrain_sim::scenario::{Case, Overrides, Scenario};
+
+use serde_json::{Map, Value};
 
 use crate::cli::{EngineName, Format, SimulateArguments};
 use crate::failure::Failure;
@@ -22,8 +26,15 @@ pub(crate) fn run(arguments: &SimulateArguments) -> Result<(), Failure> {
     let overrides = Overrides { seed: arguments.seed, steps: arguments.steps };
     let scenario = Scenario::from_toml(&text, overrides)
         .map_err(|error| Failure::Invalid(format!("{}:{error}", arguments.scenario.display())))?;
+    if arguments.trace.is_some() && arguments.trace == arguments.plot {
+        return Err(Failure::Usage("--trace and --plot name the same file".to_owned()));
+    }
     let traced = match &arguments.trace {
-        Some(path) => Some((OutputFile::create(path)?, traced_case(&scenario, arguments)?)),
+        Some(path) => {
+            let case = traced_case(&scenario, arguments)?;
+            let ranks = trace::ranks(&arguments.trace_ranks, case.accelerators)?;
+            Some((OutputFile::create(path)?, case, ranks))
+        }
         None => None,
     };
     let plot = match &arguments.plot {
@@ -37,8 +48,7 @@ pub(crate) fn run(arguments: &SimulateArguments) -> Result<(), Failure> {
         bar.finish_and_clear();
         result
     })??;
-    if let Some((file, case)) = traced {
-        let ranks = trace::ranks(&arguments.trace_ranks, case.accelerators)?;
+    if let Some((file, case, ranks)) = traced {
         file.finish(&trace::trace(
             case,
             &result.foretrain,
@@ -69,13 +79,21 @@ fn traced_case<'a>(
     arguments: &SimulateArguments,
 ) -> Result<&'a Case, Failure> {
     let wanted = arguments.trace_point;
-    let found = scenario
-        .cases
-        .iter()
-        .rfind(|case| wanted.is_none_or(|accelerators| case.accelerators == accelerators));
+    let series = arguments.trace_series.as_ref();
+    let of_series =
+        || scenario.cases.iter().filter(|case| series.is_none_or(|series| case.series == *series));
+    if of_series().next().is_none() {
+        let known: BTreeSet<&str> = scenario.cases.iter().map(|case| &*case.series).collect();
+        let known: Vec<&str> = known.into_iter().collect();
+        return Err(Failure::Usage(format!(
+            "--trace-series: there is no such curve, expected one of: {}",
+            known.join("; ")
+        )));
+    }
+    let found = of_series().rfind(|case| wanted.is_none_or(|count| case.accelerators == count));
     found.ok_or_else(|| {
-        let known: Vec<String> =
-            scenario.cases.iter().map(|case| case.accelerators.to_string()).collect();
+        let known: BTreeSet<u32> = of_series().map(|case| case.accelerators).collect();
+        let known: Vec<String> = known.iter().map(u32::to_string).collect();
         Failure::Usage(format!(
             "--trace-point {}: no point has so many accelerators, expected one of {}",
             wanted.unwrap_or_default(),
@@ -85,37 +103,23 @@ fn traced_case<'a>(
 }
 
 fn print(forecast: &Forecast, format: Format) -> Result<(), Failure> {
+    table::warn(forecast);
     match format {
-        Format::Table => {
-            table::warn(forecast);
-            output::print(&table::forecast(forecast))
-        }
-        Format::Json => output::print(&json(forecast)?),
+        Format::Table => output::print(&table::forecast(forecast)),
+        Format::Json => output::print(&output::json(forecast)?),
         Format::Csv => output::print(&table::csv(&rows(forecast)?)?),
     }
 }
 
-fn json(forecast: &Forecast) -> Result<String, Failure> {
-    let text = serde_json::to_string_pretty(forecast);
-    let text = text.map_err(|error| Failure::Runtime(format!("failed to write JSON: {error}")))?;
-    Ok(text + "\n")
-}
-
 /// One object a point, each with what made it.
-fn rows(forecast: &Forecast) -> Result<Vec<serde_json::Map<String, serde_json::Value>>, Failure> {
-    let header = &forecast.foretrain;
-    forecast
-        .points
-        .iter()
-        .map(|point| match serde_json::to_value(point) {
-            Ok(serde_json::Value::Object(mut row)) => {
-                row.insert("version".into(), header.version.clone().into());
-                row.insert("scenario_hash".into(), header.scenario_hash.clone().into());
-                row.insert("profile_hash".into(), header.profile_hash.clone().into());
-                row.insert("seed".into(), header.seed.into());
-                Ok(row)
-            }
-            Ok(_) | Err(_) => Err(Failure::Runtime("failed to write CSV".to_owned())),
-        })
-        .collect()
+fn rows(forecast: &Forecast) -> Result<Vec<Map<String, Value>>, Failure> {
+    let mut made = output::object(&forecast.foretrain)?;
+    // Names and sources may be long, and the hash stands for them.
+    made.retain(|key, _| key != "scenario" && key != "source");
+    let row = |point| {
+        let mut row = output::object(point)?;
+        row.extend(made.clone());
+        Ok(row)
+    };
+    forecast.points.iter().map(row).collect()
 }

@@ -4,6 +4,7 @@ use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 use foretrain_sim::forecast::{Forecast, Header, Point, PublishedPoint, Quantity};
 
 use crate::failure::Failure;
+use crate::output::complain;
 
 /// Digits of a hash that are shown to people.
 const HASH_DIGITS: usize = 12;
@@ -14,10 +15,10 @@ struct Column {
     show: fn(&Point) -> Option<String>,
 }
 
-const COLUMNS: [Column; 16] = [
+const COLUMNS: [Column; 17] = [
     Column { heading: "accele-\nrators", show: |p| Some(thousands(f64::from(p.accelerators), 0)) },
     Column { heading: "batch\neach", show: |p| Some(p.per_accelerator_batch.to_string()) },
-    Column { heading: "batch", show: |p| Some(thousands(p.global_batch as f64, 0)) },
+    Column { heading: "global\nbatch", show: |p| Some(thousands(p.global_batch as f64, 0)) },
     Column { heading: "step\nms", show: |p| Some(ms(p.step_ms)) },
     Column { heading: "p99\nms", show: |p| Some(ms(p.step_ms_p99)) },
     Column { heading: "compute\nms", show: |p| Some(ms(p.compute_ms)) },
@@ -28,9 +29,10 @@ const COLUMNS: [Column; 16] = [
     Column { heading: "effi-\nciency", show: |p| Some(percent(100.0 * p.scaling_efficiency)) },
     Column { heading: "accel.\nbusy", show: |p| Some(percent(p.accelerator_busy_percent)) },
     Column { heading: "CPU\nbusy", show: |p| p.input_cpu_busy_percent.map(percent) },
-    Column { heading: "network\nbusy", show: |p| Some(percent(p.network_busy_percent)) },
+    Column { heading: "busiest\nlink", show: |p| Some(percent(p.network_busy_percent)) },
     Column { heading: "time to\ntrain", show: |p| p.time_to_train_min.map(minutes) },
-    Column { heading: "cost\nUSD", show: |p| p.cost_usd.map(|usd| thousands(usd, 0)) },
+    Column { heading: "cost\nUSD", show: |p| p.cost_usd.map(amount) },
+    Column { heading: "energy\nkWh", show: |p| p.energy_kwh.map(amount) },
 ];
 
 /// The whole forecast: header, a table a curve, published points, inputs.
@@ -120,11 +122,10 @@ pub(crate) fn right(text: &str) -> Cell {
 }
 
 /// Prints the forecast's warnings on stderr.
-#[expect(clippy::print_stderr, reason = "warnings go to stderr")]
 pub(crate) fn warn(forecast: &Forecast) {
     for warning in &forecast.warnings {
         let series = warning.series.as_ref().map(|name| format!("{name}: ")).unwrap_or_default();
-        eprintln!("warning: {series}{}", warning.message);
+        complain(&format!("warning: {series}{}", warning.message));
     }
 }
 
@@ -162,6 +163,10 @@ pub(crate) fn thousands(value: f64, decimals: usize) -> String {
 
 fn ms(value: f64) -> String {
     thousands(value, if value >= 1000.0 { 0 } else { 2 })
+}
+
+fn amount(value: f64) -> String {
+    thousands(value, if value >= 100.0 { 0 } else { 2 })
 }
 
 fn percent(value: f64) -> String {

@@ -7,6 +7,8 @@
 //! | forward, backward, their layers, optimizer, each bucket | complete event (`ph` = `X`) |
 //! | simulated time | `ts` and `dur` in microseconds |
 
+use std::collections::BTreeSet;
+
 use foretrain_sim::forecast::{Engine, Header, observe};
 use foretrain_sim::scenario::Case;
 use foretrain_sim::step::{BucketTimes, StepTimes};
@@ -38,7 +40,8 @@ pub(crate) fn ranks(wanted: &[u32], accelerators: u32) -> Result<Vec<u32>, Failu
     if wanted.is_empty() {
         return Ok((0..accelerators.min(RANKS_DEFAULT)).collect());
     }
-    Ok(wanted.to_vec())
+    let each_once: BTreeSet<u32> = wanted.iter().copied().collect();
+    Ok(each_once.into_iter().collect())
 }
 
 /// The trace of the first `steps` steps of `ranks`.
@@ -153,7 +156,6 @@ impl Spans<'_> {
             "step": self.step,
             "message_bytes": bucket.bytes.get(),
             "tensors": bucket.tensors,
-            "alone_us": bucket.alone[rank] as f64 / 1e6,
         });
         let step = json!({ "step": self.step });
         self.span(COMMUNICATION, "pack", bucket.pack_start[rank], bucket.enter[rank], step.clone());

@@ -3,6 +3,8 @@
 //! `FORETRAIN_SEEDS` sets how many seeds are run (3 by default); `FORETRAIN_DIGEST` names a file
 //! for the digest of everything, so that two builds can be compared.
 
+#![expect(clippy::unwrap_used, reason = "a failure is a panic here")]
+
 use std::env;
 use std::fs;
 

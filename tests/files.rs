@@ -1,5 +1,7 @@
 //! What commands write: figures, traces, schema; complete files or none.
 
+#![expect(clippy::unwrap_used, reason = "a failure is a panic here")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

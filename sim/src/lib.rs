@@ -8,10 +8,17 @@
 //!
 //! ```
 //! use foretrain_sim::collective::{Algorithm, replay_arrays};
+//! use foretrain_sim::catalogue::Catalogue;
+//! use foretrain_sim::compute::{Optimizer, Precision, Roofline};
 //! use foretrain_sim::forecast::{Engine, forecast};
+//! use foretrain_sim::fusion::{Fusion, gradients};
+//! use foretrain_sim::jitter::Jitter;
 //! use foretrain_sim::network::TwoLevel;
+//! use foretrain_sim::random::Streams;
 //! use foretrain_sim::scenario::{Overrides, Scenario};
+//! use foretrain_sim::step::{StepSetup, run_arrays};
 //! use foretrain_sim::units::{Bytes, SimTime};
+//! use foretrain_sim::workload::NetworkName;
 //!
 //! // A cluster: four nodes of eight, NVLink inside, one 100 Gbit/s port each.
 //! let network = TwoLevel::new(8, "130 GB/s, 3.4 us".parse()?, "100 Gbit/s, 5 us".parse()?);
@@ -23,7 +30,30 @@
 //! println!("{} messages, done at {}", schedule.messages(), finished[0]);
 //! assert!(finished.iter().all(|&time| time == finished[0]));
 //!
-//! // Training steps of ResNet-50 on the same kind of cluster.
+//! // One training step of ResNet-50 on 32 V100s, 64 images each.
+//! let v100 = Catalogue::shipped().accelerator("v100-sxm2-16gb").ok_or("not in the catalogue")?;
+//! let resnet50 = NetworkName::Resnet50.network();
+//! let compute = Roofline::new(v100, Precision::Fp16Mixed, Optimizer::Momentum)
+//!     .ok_or("no rate to compute with")?
+//!     .compute_times(&resnet50, 64, Some("1376 images/s at 192".parse()?));
+//! let setup = StepSetup {
+//!     ranks: 32,
+//!     compute: &compute,
+//!     gradients: &gradients(&resnet50, &compute, 2),
+//!     fusion: Fusion::Threshold("25 MiB".parse()?),
+//!     overlap: true,
+//!     algorithm,
+//!     network: &network,
+//!     memory_bandwidth: v100.memory_bandwidth,
+//!     input: None,
+//!     jitter: &Jitter { variation: 0.01, ..Jitter::default() },
+//! };
+//! run_arrays(&setup, &Streams::new(1), 1, |_, step| {
+//!     println!("rank 0: backward until {} ps, update at {} ps", step.backward_end[0], step.end[0]);
+//!     assert!(step.end[0] > compute.step().as_ps());
+//! })?;
+//!
+//! // The same from a scenario, with every number that a user asks for.
 //! let scenario = Scenario::from_toml(
 //!     r#"
 //!         name = "ResNet-50 on DGX-1"

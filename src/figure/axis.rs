@@ -61,7 +61,7 @@ impl Axis {
 
     /// A logarithmic axis with ticks at 1, 2 and 5 times powers of ten, or fewer.
     pub(super) fn log(title: &str, style: Style, values: impl Iterator<Item = f64>) -> Self {
-        let (low, high) = ends(values.filter(|value| *value > 0.0));
+        let (low, high) = ends(values);
         let range = (low / 1.3, high * 1.3);
         let decades: Vec<f64> = (range.0.log10().floor() as i32..=range.1.log10().ceil() as i32)
             .map(|power| 10_f64.powi(power))
@@ -70,9 +70,15 @@ impl Axis {
             let all = decades.iter().flat_map(|decade| steps.iter().map(move |step| decade * step));
             all.filter(|tick| (range.0..=range.1).contains(tick)).collect()
         };
-        let candidates = [&[1.0, 2.0, 5.0][..], &[1.0, 3.0], &[1.0]].map(within);
-        let ticks = candidates.iter().find(|ticks| ticks.len() <= 9).unwrap_or(&candidates[2]);
-        Self { title: title.to_owned(), scale: Scale::Log, style, range, ticks: ticks.clone() }
+        let every = |tenths: usize| -> Vec<f64> {
+            (10..100).step_by(tenths).map(|tenths| f64::from(tenths) / 10.0).collect()
+        };
+        let (tenth, fifth, half) = (every(1), every(2), every(5));
+        let coarse = [&[1.0, 2.0, 3.0, 5.0][..], &[1.0, 2.0, 5.0], &[1.0, 3.0], &[1.0]];
+        let candidates = [&[&tenth[..], &fifth, &half][..], &coarse].concat();
+        let fitting = candidates.into_iter().map(within).find(|ticks| ticks.len() <= 9);
+        let ticks = fitting.unwrap_or_default();
+        Self { title: title.to_owned(), scale: Scale::Log, style, range, ticks }
     }
 
     /// A logarithmic axis of minutes, with ticks where people put them.
@@ -111,7 +117,7 @@ impl Axis {
 
     /// A linear axis from zero, with a step of 1, 2, 2.5 or 5 times a power of ten.
     pub(super) fn from_zero(title: &str, style: Style, high: f64) -> Self {
-        let high = if high.is_finite() && high > 0.0 { high } else { 1.0 };
+        let high = if (DRAWN_MIN..=DRAWN_MAX).contains(&high) { high } else { 1.0 };
         let power = 10_f64.powf((high / 5.0).log10().floor());
         let step = [1.0, 2.0, 2.5, 5.0, 10.0]
             .into_iter()
@@ -152,9 +158,14 @@ impl Axis {
     }
 }
 
+/// Values beyond these are not drawn: no forecast has them.
+const DRAWN_MIN: f64 = 1e-12;
+const DRAWN_MAX: f64 = 1e18;
+
 fn ends(values: impl Iterator<Item = f64>) -> (f64, f64) {
-    let (low, high) =
-        values.fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
+    let (low, high) = values
+        .filter(|value| (DRAWN_MIN..=DRAWN_MAX).contains(value))
+        .fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
     if low <= high { (low, high) } else { (1.0, 10.0) }
 }
 
@@ -216,5 +227,7 @@ mod tests {
     fn an_axis_of_nothing_is_still_an_axis() {
         assert!(!Axis::log("", Style::Count, std::iter::empty()).ticks.is_empty());
         assert!(!Axis::from_zero("", Style::Plain, f64::NAN).ticks.is_empty());
+        let odd = [0.0, f64::INFINITY, f64::NAN, -1.0, 3.0];
+        assert_eq!(Axis::log("", Style::Count, odd.into_iter()).ticks.first(), Some(&2.4));
     }
 }

@@ -20,10 +20,12 @@ use super::style::{FAINT, FAMILY, GRID, INK, LABEL_PX, PANEL_TITLE_PX, SUBTITLE_
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Coordinates = Cartesian2d<Ticked, Ticked>;
 type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Coordinates>;
-type Drawn = Result<(), DrawingAreaErrorKind<<SVGBackend<'static> as DrawingBackend>::ErrorType>>;
+type Error = DrawingAreaErrorKind<<SVGBackend<'static> as DrawingBackend>::ErrorType>;
+type Drawn = Result<(), Error>;
 
 const MARGIN: i32 = 28;
 const HEADER_PX: u32 = 118;
+const LEGEND_LINE_PX: u32 = 22;
 const LEGEND_SIGN_PX: i32 = 26;
 const LINE_PX: u32 = 3;
 const DOT_PX: i32 = 4;
@@ -73,15 +75,16 @@ fn regular(size_px: u32, color: RGBColor) -> TextStyle<'static> {
 pub(super) fn draw(figure: &Figure, backend: SVGBackend<'_>) -> Drawn {
     let root = backend.into_drawing_area();
     root.fill(&WHITE)?;
-    let (header, body) = root.split_vertically(HEADER_PX);
-    draw_header(figure, &header)?;
+    let lines = draw_header(figure, &root)?;
+    let (_, body) = root.split_vertically(HEADER_PX + LEGEND_LINE_PX * (lines - 1));
     for (panel, area) in figure.panels.iter().zip(body.split_evenly((2, 2))) {
         draw_panel(panel, &area)?;
     }
     root.present()
 }
 
-fn draw_header(figure: &Figure, area: &Area<'_>) -> Drawn {
+/// Draws title and legend, and says how many lines the legend has.
+fn draw_header(figure: &Figure, area: &Area<'_>) -> Result<u32, Error> {
     area.draw(&Text::new(
         figure.title.as_str(),
         (MARGIN, 22),
@@ -91,10 +94,12 @@ fn draw_header(figure: &Figure, area: &Area<'_>) -> Drawn {
     area.draw(&Text::new(figure.subtitle.as_str(), (MARGIN, 56), small))?;
     let label = regular(LABEL_PX, INK);
     let (right, mut at) = (area.dim_in_pixel().0 as i32 - MARGIN, (MARGIN, 90));
+    let mut lines = 1;
     for (sign, color, name) in &figure.legend {
         let (width, _) = area.estimate_text_size(name, &label)?;
         if at.0 + LEGEND_SIGN_PX + 8 + width as i32 > right {
-            at = (MARGIN, at.1 + 20);
+            at = (MARGIN, at.1 + LEGEND_LINE_PX as i32);
+            lines += 1;
         }
         draw_sign(area, *sign, *color, at)?;
         let place = (at.0 + LEGEND_SIGN_PX + 8, at.1);
@@ -102,7 +107,7 @@ fn draw_header(figure: &Figure, area: &Area<'_>) -> Drawn {
         area.draw(&Text::new(name.as_str(), place, left))?;
         at.0 = place.0 + width as i32 + 26;
     }
-    Ok(())
+    Ok(lines)
 }
 
 fn draw_sign(area: &Area<'_>, sign: Sign, color: RGBColor, (x, y): (i32, i32)) -> Drawn {

@@ -1,6 +1,6 @@
 //! Scaling curves as a picture: SVG, or PNG made from the same SVG.
 //!
-//! [`panels`] turns forecasts into plain data (axes, curves, published points); [`draw`](self::draw)
+//! [`panels`] turns forecasts into plain data (axes, curves, published points); [`canvas`]
 //! lays them out with plotters. Fonts are embedded, so a figure looks the same everywhere.
 
 mod axis;
@@ -70,7 +70,10 @@ fn register_fonts() {
 
 /// Adds a title and a description for readers who cannot see the picture.
 fn described(svg: &str, figure: &panels::Figure) -> String {
-    let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let escape = |text: &str| {
+        let printable: String = text.chars().filter(|c| !c.is_control()).collect();
+        printable.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    };
     let title = escape(&figure.title);
     let text = escape(&figure.subtitle);
     let head = format!("\n<title>{title}</title>\n<desc>{text}</desc>\n");

@@ -141,7 +141,10 @@ fn subtitle(forecasts: &[Forecast]) -> String {
         .map(|forecast| {
             let header = &forecast.foretrain;
             let hash = header.scenario_hash.get(..12).unwrap_or(&header.scenario_hash);
-            format!("foretrain {}, scenario {hash}, seed {}", header.version, header.seed)
+            format!(
+                "foretrain {}, scenario {hash}, no profile, seed {}",
+                header.version, header.seed
+            )
         })
         .collect();
     made.join("; ")
@@ -195,9 +198,12 @@ fn efficiency(series: &[Series<'_>], x: Axis) -> Panel {
     Panel { marks, ..panel("Scaling efficiency", x, y, curves) }
 }
 
+/// A part of a step: its colour, its name, its milliseconds.
+type Part = (RGBColor, &'static str, fn(&Point) -> f64);
+
 /// Where each millisecond of a step goes.
 fn step(series: &Series<'_>, x: Axis) -> Panel {
-    let parts: [(RGBColor, &str, fn(&Point) -> f64); 4] = [
+    let parts: [Part; 4] = [
         (style::COMPUTE, "compute", |p| p.compute_ms),
         (style::EXPOSED, "exposed communication", |p| p.exposed_communication_ms),
         (style::STRAGGLER, "straggler wait", |p| p.straggler_wait_ms),

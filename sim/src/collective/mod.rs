@@ -22,6 +22,7 @@ mod replay_arrays;
 mod replay_events;
 mod ring;
 mod schedule;
+mod timing;
 
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ mod tests;
 pub use replay_arrays::{ArrayReplay, replay_arrays};
 pub use replay_events::{EventReplay, Started, replay_events};
 pub use schedule::{Pattern, Peers, Phase, Schedule, Teams};
+pub use timing::{Engine, Timing, TimingError, time_all_reduce};
 
 use std::fmt;
 

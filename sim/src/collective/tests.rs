@@ -106,18 +106,38 @@ fn hierarchical_equals_its_closed_form_on_two_kinds_of_links() {
 }
 
 #[test]
-fn hybrid_is_hierarchical_below_its_switch_and_ring_from_it() {
+fn hybrid_equals_the_closed_form_of_its_side_of_the_switch_for_every_rank_count_to_64() {
+    let link = link("100 Gbit/s, 1 us");
+    let network = TwoLevel::uniform(link);
     let ring_from = Bytes::new(1 << 20);
-    for n in (2..=64).step_by(2) {
-        for bytes in SIZES.map(Bytes::new) {
-            let hybrid = Algorithm::Hybrid { group: 2, ring_from };
-            let same = if bytes >= ring_from {
-                Algorithm::Ring
-            } else {
-                Algorithm::Hierarchical { group: 2 }
-            };
-            assert_eq!(hybrid.schedule(n, bytes), same.schedule(n, bytes));
+    for n in 1..=64_u32 {
+        for group in (1..=n).filter(|group| n % group == 0) {
+            for bytes in SIZES {
+                let hybrid = Algorithm::Hybrid { group, ring_from };
+                let schedule = hybrid.schedule(n, Bytes::new(bytes)).unwrap();
+                let expected = if bytes >= 1 << 20 {
+                    ring_closed_form(n.into(), bytes, &link)
+                } else {
+                    hierarchical_closed_form(n.into(), group.into(), bytes, &link, &link)
+                };
+                let starts = vec![SimTime::ZERO; n as usize];
+                for time in replay_arrays(&schedule, &network, &starts) {
+                    assert_eq!(time, SimTime::ZERO + expected, "{n} ranks, groups of {group}");
+                }
+            }
         }
+    }
+}
+
+#[test]
+fn only_groups_that_straddle_nodes_crowd_them() {
+    let network = TwoLevel::new(8, link("12 GB/s, 3 us"), link("100 Gbit/s, 5 us"));
+    let crowds = |algorithm: Algorithm, ranks| {
+        algorithm.schedule(ranks, Bytes::new(1 << 20)).unwrap().crowds_a_node(&network)
+    };
+    assert!(!crowds(Algorithm::Ring, 48));
+    for (group, crowded) in [(2, false), (4, false), (8, false), (12, true), (16, false)] {
+        assert_eq!(crowds(Algorithm::Hierarchical { group }, 48), crowded, "groups of {group}");
     }
 }
 

@@ -24,7 +24,7 @@ impl std::fmt::Display for Quantity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
             Self::ImagesPerS => "images/s",
-            Self::TimeToTrainMin => "minutes",
+            Self::TimeToTrainMin => "time to train",
             Self::ScalingEfficiency => "efficiency",
             Self::StepMs => "step ms",
         })

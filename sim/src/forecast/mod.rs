@@ -20,28 +20,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::collective::CollectiveError;
+pub use crate::collective::Engine;
 use crate::scenario::{Case, Scenario};
 use crate::step::{StepError, StepTimes};
-
-/// Which engine evaluates the steps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Engine {
-    /// Recurrences over arrays of ranks: fast.
-    #[default]
-    Arrays,
-    /// The discrete-event engine: the reference, slow.
-    Events,
-}
-
-impl std::fmt::Display for Engine {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Self::Arrays => "arrays",
-            Self::Events => "events",
-        })
-    }
-}
 
 /// What made a forecast.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

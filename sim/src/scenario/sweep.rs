@@ -8,12 +8,15 @@ use crate::collective::AlgorithmName;
 /// More points than this are surely a mistake.
 const CASES_MAX: usize = 10_000;
 
+/// Sets the value at an index of a swept list.
+type Setter<'a> = dyn Fn(&mut ScenarioSpec, usize) + 'a;
+
 /// One swept key: its list, the key it sets, its values' labels, and how to set one.
 struct Axis<'a> {
     list: &'static str,
     key: &'static str,
     labels: Vec<String>,
-    set: Box<dyn Fn(&mut ScenarioSpec, usize) + 'a>,
+    set: Box<Setter<'a>>,
 }
 
 fn axis<'a, T: Clone>(

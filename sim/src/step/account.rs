@@ -78,7 +78,8 @@ impl Account {
         let compute_ms = self.mean_ms(self.compute_ps);
         let input_wait_ms = self.mean_ms(self.input_wait_ps);
         StepSummary {
-            step_ms: compute_ms + input_wait_ms + waited,
+            step_ms: self
+                .mean_ms(self.compute_ps + self.input_wait_ps + self.communication_wait_ps),
             step_ms_p99: self.step_p99().as_ms(),
             compute_ms,
             exposed_communication_ms: exposed,

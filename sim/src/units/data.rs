@@ -156,7 +156,8 @@ impl Sum for Bytes {
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = BYTES_DISPLAY.iter().find(|&&(_, factor)| self.0 > 0 && self.0 % factor == 0);
+        let whole =
+            BYTES_DISPLAY.iter().find(|&&(_, factor)| self.0 > 0 && self.0.is_multiple_of(factor));
         let &(symbol, factor) = whole.unwrap_or(&("B", 1));
         f.pad(&format!("{} {symbol}", self.0 / factor))
     }

@@ -68,7 +68,7 @@ fn parse_decimal(text: &str) -> Option<Decimal> {
     Some(Decimal { digits, scale: u32::try_from(fraction.len()).ok()? })
 }
 
-fn split<'a>(text: &'a str, kind: &Kind) -> Result<(Decimal, &'static Unit), UnitError> {
+fn split(text: &str, kind: &Kind) -> Result<(Decimal, &'static Unit), UnitError> {
     let error = |problem: String| UnitError::new(text, kind.name, problem, kind.example);
     let trimmed = text.trim();
     let end = trimmed

@@ -167,7 +167,7 @@ impl Network {
     /// The shape of one input image.
     #[must_use]
     pub fn input_shape(&self) -> Shape {
-        self.nodes[0].output_shape
+        self.nodes[0].input_shape
     }
 
     /// All parameters.
