@@ -1,13 +1,11 @@
 //! How a command fails: one clear message and one documented exit code.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
 use foretrain_sim::forecast::ForecastError;
-
-use crate::output::complain;
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -82,4 +80,9 @@ pub(crate) fn report_panics_as_bugs() {
         ));
         std::process::exit(70);
     }));
+}
+
+/// Writes a line to stderr; where that is not possible, nothing can be said.
+pub(crate) fn complain(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }

@@ -94,11 +94,6 @@ fn serialising(error: &serde_json::Error) -> Failure {
     Failure::Runtime(format!("failed to write the result: {error}"))
 }
 
-/// Writes a line to stderr; where that is not possible, nothing can be said.
-pub(crate) fn complain(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
-}
-
 /// Writes a result to stdout.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();

@@ -3,8 +3,7 @@
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 use foretrain_sim::forecast::{Forecast, Header, Point, PublishedPoint, Quantity};
 
-use crate::failure::Failure;
-use crate::output::complain;
+use crate::failure::{Failure, complain};
 
 /// Digits of a hash that are shown to people.
 const HASH_DIGITS: usize = 12;

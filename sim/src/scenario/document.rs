@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::resolve::Problem;
+use super::problem::{Problem, unknown};
 use super::spec::{PublishedSpec, ScenarioSpec};
 use super::{Overrides, Scenario, sweep};
 use crate::units::text::nearest;
@@ -277,7 +277,7 @@ fn check_published(
         if let Some(wanted) = &point.variant {
             let names: Vec<&str> = variants.iter().map(|(name, _)| name.as_str()).collect();
             if !names.contains(&wanted.as_str()) {
-                return error(super::resolve::unknown("variant", wanted, &names));
+                return error(unknown("variant", wanted, &names));
             }
         }
     }

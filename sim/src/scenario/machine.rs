@@ -1,13 +1,24 @@
 //! The machines of a point: its accelerator and its links, from the catalogue or as given.
 
 use super::names::LinkName;
-use super::resolve::{InputSource, Problem, at_least_one, unknown};
+use super::problem::{Problem, at_least_one, unknown};
 use super::spec::{AcceleratorSpec, ScenarioSpec};
 use crate::catalogue::{Accelerator, Catalogue, LinkKind, NodeType};
 use crate::network::{Link, TwoLevel};
 use crate::units::SimDuration;
 
 const NODE_EXAMPLE: &str = "or name a node that has it: cluster.node = \"dgx-1-v100\"";
+
+/// A value and where it is from, for the forecast to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputSource {
+    /// What it is, such as `inter-node link`.
+    pub what: &'static str,
+    /// Its value.
+    pub value: String,
+    /// Where it is from.
+    pub from: String,
+}
 
 /// A link by name or as given, and where it is from.
 pub(super) fn link(

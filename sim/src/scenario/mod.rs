@@ -6,8 +6,11 @@
 //! Nothing is simulated before everything is known to be possible.
 
 mod document;
+mod input;
+mod limits;
 mod machine;
 mod names;
+mod problem;
 mod resolve;
 pub mod spec;
 mod sweep;
@@ -16,8 +19,10 @@ mod sweep;
 mod tests;
 
 pub use document::ScenarioError;
+pub use input::InputRates;
+pub use machine::InputSource;
 pub use names::{GradientPrecision, LinkName};
-pub use resolve::{Case, CostRates, InputRates, InputSource};
+pub use resolve::{Case, CostRates};
 pub use spec::schema;
 
 use spec::PublishedSpec;

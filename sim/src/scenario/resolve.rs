@@ -1,23 +1,22 @@
 //! From a scenario's keys to everything a point needs, against the catalogue.
 
-use super::machine::{Machine, link};
-use super::names::{GradientPrecision, LinkName};
-use super::spec::{FusionRule, InputSpec, ScenarioSpec};
-use crate::catalogue::{Accelerator, NodeType};
+use super::input::{InputRates, input};
+use super::limits::{check_memory, check_work};
+use super::machine::{InputSource, Machine};
+use super::names::GradientPrecision;
+use super::problem::{Problem, at_least_one, unknown};
+use super::spec::{FusionRule, ScenarioSpec};
 use crate::collective::{Algorithm, AlgorithmName, RANKS_MAX};
 use crate::compute::{Anchor, ComputeTimes, Optimizer, Precision, Roofline};
 use crate::fusion::Fusion;
 use crate::jitter::{Jitter, SlowRank};
-use crate::network::{Link, Rank, TwoLevel};
-use crate::units::text::nearest;
+use crate::network::{Rank, TwoLevel};
 use crate::units::{Bandwidth, Bytes, SimDuration};
 use crate::workload::Network;
 
 /// ILSVRC-2012: images of the training and of the validation set.
 const IMAGENET_IMAGES: u64 = 1_281_167;
 const IMAGENET_EVALUATION_IMAGES: u64 = 50_000;
-/// ILSVRC-2012 is 138 GB of training images: 138e9 / 1,281,167 bytes each, rounded.
-const IMAGENET_IMAGE_BYTES: u64 = 110_000;
 /// PyTorch's `DistributedDataParallel`: `bucket_cap_mb = 25`.
 const PYTORCH_THRESHOLD_BYTES: u64 = 25 << 20;
 /// Horovod's `HOROVOD_FUSION_THRESHOLD` and `HOROVOD_CYCLE_TIME` (to version 0.18).
@@ -26,57 +25,8 @@ const HOROVOD_CYCLE_MS: u64 = 5;
 const STEPS: u32 = 100;
 const STEPS_MAX: u32 = 1_000_000;
 const WARMUP_STEPS: u32 = 5;
-const PREFETCH_BATCHES: u32 = 2;
 const EPOCHS_MAX: f64 = 1e6;
 const SLOW_MAX: f64 = 1000.0;
-
-/// What is wrong with a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Problem {
-    pub(super) key: String,
-    pub(super) problem: String,
-}
-
-impl Problem {
-    pub(super) fn new(key: &str, problem: impl Into<String>) -> Self {
-        Self { key: key.to_owned(), problem: problem.into() }
-    }
-}
-
-/// Says that `wanted` is no known `kind`, with the nearest name that is.
-pub(super) fn unknown(kind: &str, wanted: &str, names: &[&str]) -> String {
-    let expected = names.join(", ");
-    match nearest(wanted, names) {
-        Some(near) => {
-            format!("unknown {kind} `{wanted}`: did you mean `{near}`? Expected one of {expected}")
-        }
-        None => format!("unknown {kind} `{wanted}`, expected one of {expected}"),
-    }
-}
-
-/// A value and where it is from, for the forecast to say.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InputSource {
-    /// What it is, such as `inter-node link`.
-    pub what: &'static str,
-    /// Its value.
-    pub value: String,
-    /// Where it is from.
-    pub from: String,
-}
-
-/// How batches come to a rank, as rates.
-#[derive(Debug, Clone, PartialEq)]
-pub struct InputRates {
-    /// Seconds that the rank's share of workers takes for an image.
-    pub decode_s_per_image: f64,
-    /// Seconds that the rank's share of storage takes for an image.
-    pub storage_s_per_image: f64,
-    /// Host to device, if it is modelled.
-    pub host_link: Option<Link>,
-    /// Decoded batches that the host may hold.
-    pub prefetch_batches: u32,
-}
 
 /// Prices and power.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -261,61 +211,6 @@ pub(super) fn case(
     Ok(case)
 }
 
-/// Longer simulated times than this, 116 days, are refused: u64 picoseconds reach 213.
-const SIMULATED_S_MAX: f64 = 1e7;
-/// More messages than this take hours.
-const MESSAGES_MAX: f64 = 1e13;
-/// A mean of jitter factors above this does not occur.
-const JITTER_MAX: f64 = 20.0;
-
-/// Refuses what would not end, or would not fit simulated time.
-fn check_work(case: &Case) -> Result<(), Problem> {
-    let steps = f64::from(case.steps) + f64::from(case.warmup_steps);
-    let slow: f64 = case.jitter.slow_ranks.iter().map(|slow| slow.factor).product();
-    let varying = if case.jitter.variation > 0.0 { JITTER_MAX } else { 1.0 };
-    let input_s = case.input.as_ref().map_or(0.0, |rates| {
-        let image_s = rates.decode_s_per_image + rates.storage_s_per_image;
-        image_s * case.per_accelerator_batch as f64
-    });
-    // At worst every tensor is a bucket; all of them together carry every gradient once.
-    let buckets = case.model.tensors().count() as u64;
-    let bytes = Bytes::new(case.model.parameter_count() * case.wire_element_bytes);
-    let schedule = case
-        .algorithm
-        .schedule(case.accelerators, bytes)
-        .map_err(|error| Problem::new("allreduce.group", error.to_string()))?;
-    let latencies_s: f64 = schedule
-        .phases()
-        .iter()
-        .map(|phase| {
-            let message = case.network.slowest_message_time(phase.message_bytes);
-            f64::from(phase.rounds()) * message.as_seconds()
-        })
-        .sum();
-    let step_s =
-        case.compute.step().as_seconds() * slow * varying + input_s + latencies_s * buckets as f64;
-    if steps * step_s > SIMULATED_S_MAX {
-        let problem = format!(
-            "{steps} steps of up to {step_s:.3e} s are more simulated time than {SIMULATED_S_MAX:.0e} s: \
-             take fewer steps, or look for a rate, a latency or a factor that is far off"
-        );
-        return Err(Problem::new("simulation.steps", problem));
-    }
-    let messages = schedule.messages() as f64 * buckets as f64 * steps;
-    if messages > MESSAGES_MAX {
-        let problem = format!(
-            "up to {messages:.1e} messages, expected at most {MESSAGES_MAX:.0e}: take fewer steps, \
-             fewer accelerators, or a hierarchical all-reduce"
-        );
-        return Err(Problem::new("simulation.steps", problem));
-    }
-    Ok(())
-}
-
-pub(super) fn at_least_one(key: &str, value: u32) -> Result<u32, Problem> {
-    if value == 0 { Err(Problem::new(key, "0, expected at least 1")) } else { Ok(value) }
-}
-
 fn epochs(spec: &ScenarioSpec) -> Result<Option<f64>, Problem> {
     match spec.training.epochs {
         Some(epochs) if !(epochs > 0.0 && epochs <= EPOCHS_MAX) => {
@@ -347,35 +242,6 @@ fn batches(spec: &ScenarioSpec, accelerators: u32) -> Result<(u64, u64), Problem
         }
         (None, None) => Err(Problem::new(one, format!("missing: give it or {all}"))),
     }
-}
-
-/// What must fit at least: parameters with their optimizer state, and the activations kept for the
-/// backward pass.
-fn check_memory(
-    accelerator: &Accelerator,
-    model: &Network,
-    precision: Precision,
-    batch: u64,
-) -> Result<(), Problem> {
-    let fixed = model.parameter_count() * precision.parameter_bytes();
-    let per_image = model.kept_elements() * precision.element_bytes();
-    let memory = accelerator.memory.get();
-    let needed = per_image.saturating_mul(batch).saturating_add(fixed);
-    if needed <= memory {
-        return Ok(());
-    }
-    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
-    let fits = memory.saturating_sub(fixed) / per_image;
-    Err(Problem::new(
-        "training.per_accelerator_batch",
-        format!(
-            "{batch} images of {} need at least {:.1} GiB, {} has {:.0} GiB; at most {fits} can fit",
-            model.name(),
-            gib(needed),
-            accelerator.title,
-            gib(memory)
-        ),
-    ))
 }
 
 fn compute_times(
@@ -457,49 +323,6 @@ fn fusion(spec: &ScenarioSpec, model: &Network) -> Result<Fusion, Problem> {
             Fusion::Segments(after)
         }
     })
-}
-
-fn input(
-    spec: &ScenarioSpec,
-    accelerator: &Accelerator,
-    node: Option<&NodeType>,
-    accelerators_per_node: u32,
-) -> Result<Option<InputRates>, Problem> {
-    let Some(input) = &spec.input else { return Ok(None) };
-    let ranks = f64::from(accelerators_per_node);
-    let decode_s_per_image = match input.decode {
-        Some(rate) if rate.get() <= 0.0 => {
-            return Err(Problem::new("input.decode", "expected a rate above 0"));
-        }
-        Some(rate) => {
-            let cores = spec.cluster.cpu_cores.or(node.and_then(|node| node.cpu_cores));
-            let workers = input.workers_per_node.or(cores).ok_or_else(|| {
-                let problem = "missing: the node's cores are not known; give the workers";
-                Problem::new("input.workers_per_node", problem)
-            })?;
-            let workers = at_least_one("input.workers_per_node", workers)?;
-            ranks / (rate.get() * f64::from(workers))
-        }
-        None => 0.0,
-    };
-    let image_bytes = input.image_bytes.unwrap_or(Bytes::new(IMAGENET_IMAGE_BYTES)).get() as f64;
-    let storage_s_per_image =
-        input.storage.map_or(0.0, |rate| ranks * image_bytes / rate.bytes_per_s() as f64);
-    Ok(Some(InputRates {
-        decode_s_per_image,
-        storage_s_per_image,
-        host_link: host_link(input, accelerator)?,
-        prefetch_batches: at_least_one(
-            "input.prefetch_batches",
-            input.prefetch_batches.unwrap_or(PREFETCH_BATCHES),
-        )?,
-    }))
-}
-
-fn host_link(input: &InputSpec, accelerator: &Accelerator) -> Result<Option<Link>, Problem> {
-    let named = accelerator.host_link.clone().map(LinkName::Named);
-    let Some(name) = input.host_link.clone().or(named) else { return Ok(None) };
-    Ok(Some(link("input.host_link", &name, None)?.0))
 }
 
 fn jitter(spec: &ScenarioSpec) -> Result<Jitter, Problem> {

@@ -1,7 +1,8 @@
 //! The product of a scenario's sweep.
 
 use super::Overrides;
-use super::resolve::{Case, Problem, case};
+use super::problem::Problem;
+use super::resolve::{Case, case};
 use super::spec::{FusionRule, ScenarioSpec};
 use crate::collective::AlgorithmName;
 

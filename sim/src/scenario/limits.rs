@@ -1,0 +1,88 @@
+//! What cannot be simulated, or could not run: too much memory, time or messages.
+
+use super::problem::Problem;
+use super::resolve::Case;
+use crate::catalogue::Accelerator;
+use crate::compute::Precision;
+use crate::units::Bytes;
+use crate::workload::Network;
+
+/// What must fit at least: parameters with their optimizer state, and the activations kept for the
+/// backward pass.
+pub(super) fn check_memory(
+    accelerator: &Accelerator,
+    model: &Network,
+    precision: Precision,
+    batch: u64,
+) -> Result<(), Problem> {
+    let fixed = model.parameter_count() * precision.parameter_bytes();
+    let per_image = model.kept_elements() * precision.element_bytes();
+    let memory = accelerator.memory.get();
+    let needed = per_image.saturating_mul(batch).saturating_add(fixed);
+    if needed <= memory {
+        return Ok(());
+    }
+    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+    let fits = memory.saturating_sub(fixed) / per_image;
+    Err(Problem::new(
+        "training.per_accelerator_batch",
+        format!(
+            "{batch} images of {} need at least {:.1} GiB, {} has {:.0} GiB; at most {fits} can fit",
+            model.name(),
+            gib(needed),
+            accelerator.title,
+            gib(memory)
+        ),
+    ))
+}
+
+/// Longer simulated times than this, 116 days, are refused: u64 picoseconds reach 213.
+const SIMULATED_S_MAX: f64 = 1e7;
+/// More messages than this take hours.
+const MESSAGES_MAX: f64 = 1e13;
+/// A mean of jitter factors above this does not occur.
+const JITTER_MAX: f64 = 20.0;
+
+/// Refuses what would not end, or would not fit simulated time.
+pub(super) fn check_work(case: &Case) -> Result<(), Problem> {
+    let steps = f64::from(case.steps) + f64::from(case.warmup_steps);
+    let slow: f64 = case.jitter.slow_ranks.iter().map(|slow| slow.factor).product();
+    let varying = if case.jitter.variation > 0.0 { JITTER_MAX } else { 1.0 };
+    let input_s = case.input.as_ref().map_or(0.0, |rates| {
+        let image_s = rates.decode_s_per_image + rates.storage_s_per_image;
+        image_s * case.per_accelerator_batch as f64
+    });
+    // At worst every tensor is a bucket; all of them together carry every gradient once.
+    let buckets = case.model.tensors().count() as u64;
+    let bytes = Bytes::new(case.model.parameter_count() * case.wire_element_bytes);
+    let schedule = case
+        .algorithm
+        .schedule(case.accelerators, bytes)
+        .map_err(|error| Problem::new("allreduce.group", error.to_string()))?;
+    let latencies_s: f64 = schedule
+        .phases()
+        .iter()
+        .map(|phase| {
+            let message = case.network.slowest_message_time(phase.message_bytes);
+            f64::from(phase.rounds()) * message.as_seconds()
+        })
+        .sum();
+    let step_s =
+        case.compute.step().as_seconds() * slow * varying + input_s + latencies_s * buckets as f64;
+    if steps * step_s > SIMULATED_S_MAX {
+        let problem = format!(
+            "{steps} steps of up to {step_s:.3e} s are more simulated time than {SIMULATED_S_MAX:.0e} s: \
+             take fewer steps, or look for a rate, a latency or a factor that is far off"
+        );
+        return Err(Problem::new("simulation.steps", problem));
+    }
+    let messages = schedule.messages() as f64 * buckets as f64 * steps;
+    if messages > MESSAGES_MAX {
+        let problem = format!(
+            "up to {messages:.1e} messages, expected at most {MESSAGES_MAX:.0e}: take fewer steps, \
+             fewer accelerators, or a hierarchical all-reduce"
+        );
+        return Err(Problem::new("simulation.steps", problem));
+    }
+    Ok(())
+}
