@@ -73,6 +73,8 @@ fn algorithm(made: &Made, name: AlgorithmArgument) -> Result<Algorithm, Failure>
     Ok(match name {
         AlgorithmArgument::Ring => Algorithm::Ring,
         AlgorithmArgument::Hierarchical => Algorithm::Hierarchical { group: group()? },
+        AlgorithmArgument::Torus => Algorithm::Torus { group: group()? },
+        AlgorithmArgument::HalvingDoubling => Algorithm::HalvingDoubling,
         AlgorithmArgument::Hybrid => Algorithm::Hybrid {
             group: group()?,
             ring_from: made.ring_from.ok_or_else(|| missing("--ring-from"))?,

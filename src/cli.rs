@@ -101,6 +101,10 @@ pub(crate) enum AlgorithmArgument {
     Hierarchical,
     /// Hierarchical below --ring-from, ring from there
     Hybrid,
+    /// Rings along rows of --group ranks and down columns across them
+    Torus,
+    /// Recursive halving and doubling between partners at powers of two
+    HalvingDoubling,
 }
 
 #[derive(Debug, Args)]
@@ -123,7 +127,7 @@ pub(crate) struct AllreduceArguments {
     /// Ranks of one node
     #[arg(long, value_name = "RANKS", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) ranks_per_node: Option<u32>,
-    /// Ranks of one group (hierarchical and hybrid) [default: those of a node]
+    /// Ranks of one group (hierarchical, hybrid, torus) [default: those of a node]
     #[arg(long, value_name = "RANKS")]
     pub(crate) group: Option<u32>,
     /// The smallest message that goes by ring (hybrid)

@@ -17,19 +17,21 @@
 //! A message of a part of the data carries ceil(S / parts) bytes, and its time is rounded up to the
 //! picosecond; nothing else is rounded.
 
+mod halving_doubling;
 mod hierarchical;
 mod replay_arrays;
 mod replay_events;
 mod ring;
 mod schedule;
 mod timing;
+mod torus;
 
 #[cfg(test)]
 mod tests;
 
 pub use replay_arrays::{ArrayReplay, replay_arrays};
 pub use replay_events::{EventReplay, Started, replay_events};
-pub use schedule::{Pattern, Peers, Phase, Schedule, Teams};
+pub use schedule::{Fold, Pattern, Peers, Phase, Schedule, Teams};
 pub use timing::{Engine, Timing, TimingError, time_all_reduce};
 
 use std::fmt;
@@ -59,6 +61,13 @@ pub enum Algorithm {
         /// The smallest message that goes by ring.
         ring_from: Bytes,
     },
+    /// Rings along rows of consecutive ranks and down columns across them.
+    Torus {
+        /// Ranks of one row.
+        group: u32,
+    },
+    /// Recursive halving and doubling between partners at powers of two.
+    HalvingDoubling,
 }
 
 /// The name of an all-reduce algorithm.
@@ -72,6 +81,10 @@ pub enum AlgorithmName {
     Hierarchical,
     /// Hierarchical for small messages, ring for large ones.
     Hybrid,
+    /// Rings along rows of consecutive ranks and down columns across them.
+    Torus,
+    /// Recursive halving and doubling between partners at powers of two.
+    HalvingDoubling,
 }
 
 impl fmt::Display for AlgorithmName {
@@ -80,6 +93,8 @@ impl fmt::Display for AlgorithmName {
             Self::Ring => "ring",
             Self::Hierarchical => "hierarchical",
             Self::Hybrid => "hybrid",
+            Self::Torus => "torus",
+            Self::HalvingDoubling => "halving-doubling",
         })
     }
 }
@@ -134,6 +149,8 @@ impl Algorithm {
         match self {
             Self::Ring => Ok(ring::all_reduce(ranks, bytes)),
             Self::Hierarchical { group } => hierarchical::all_reduce(ranks, group, bytes),
+            Self::Torus { group } => torus::all_reduce(ranks, group, bytes),
+            Self::HalvingDoubling => Ok(halving_doubling::all_reduce(ranks, bytes)),
             Self::Hybrid { group, ring_from } => {
                 // Groups that do not divide are an error whatever the size of this message.
                 let hierarchical = hierarchical::all_reduce(ranks, group, bytes)?;
@@ -149,6 +166,8 @@ impl Algorithm {
             Self::Ring => AlgorithmName::Ring,
             Self::Hierarchical { .. } => AlgorithmName::Hierarchical,
             Self::Hybrid { .. } => AlgorithmName::Hybrid,
+            Self::Torus { .. } => AlgorithmName::Torus,
+            Self::HalvingDoubling => AlgorithmName::HalvingDoubling,
         }
     }
 }

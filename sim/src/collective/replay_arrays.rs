@@ -4,7 +4,7 @@
 //! its sender's, plus the message's duration. So a round of all ranks is one pass over an array,
 //! exactly what the event engine computes, without a queue.
 
-use super::schedule::{Pattern, Phase, Schedule};
+use super::schedule::{Fold, Pattern, Phase, Schedule};
 use crate::network::{NetworkModel, Rank};
 use crate::units::SimTime;
 
@@ -20,8 +20,8 @@ pub struct ArrayReplay {
 struct PreparedPhase {
     phase: Phase,
     first_ranks: Vec<u32>,
-    /// For a ring, the duration of the message into each member, team after team; for the other
-    /// patterns, of each round's message, team after team. In picoseconds.
+    /// Team after team, in picoseconds: for a ring and an exchange the duration of the message into
+    /// each member, for gather and scatter of each round's message, for a fold of each pair's.
     durations: Vec<u64>,
 }
 
@@ -44,6 +44,19 @@ impl PreparedPhase {
                     Pattern::Scatter => {
                         (1..size).map(|p| duration(member(first, 0), member(first, p))).collect()
                     }
+                    Pattern::Exchange { .. } => (0..size)
+                        .map(|p| {
+                            let to = member(first, p);
+                            let from = phase.peers(to, 0).receives_from;
+                            from.map_or(0, |from| duration(from, to))
+                        })
+                        .collect(),
+                    Pattern::HandOver(fold) => (0..fold.extra)
+                        .map(|p| duration(member(first, 2 * p), member(first, 2 * p + 1)))
+                        .collect(),
+                    Pattern::HandBack(fold) => (0..fold.extra)
+                        .map(|p| duration(member(first, 2 * p + 1), member(first, 2 * p)))
+                        .collect(),
                 }
             })
             .collect();
@@ -74,6 +87,8 @@ impl PreparedPhase {
             Pattern::Ring => ring(times, durations, self.phase.rounds()),
             Pattern::Gather => gather(times, durations),
             Pattern::Scatter => scatter(times, durations),
+            Pattern::Exchange { fold, distance } => exchange(times, durations, fold, distance),
+            Pattern::HandOver(_) | Pattern::HandBack(_) => hand(times, durations),
         }
     }
 }
@@ -102,6 +117,27 @@ fn gather(times: &mut [u64], durations: &[u64]) {
 /// The first member sends to each of the others in turn: the same times as a gather.
 fn scatter(times: &mut [u64], durations: &[u64]) {
     gather(times, durations);
+}
+
+/// Partners exchange: each goes on when the message of the other has come.
+fn exchange(times: &mut [u64], durations: &[u64], fold: Fold, distance: u32) {
+    let members = times.len() as u32 - fold.extra;
+    // Each pair once, from its member whose number lacks the bit of the distance.
+    for number in (0..members).filter(|number| number & distance == 0) {
+        let left = fold.position(number) as usize;
+        let right = fold.position(number | distance) as usize;
+        let start = times[left].max(times[right]);
+        times[left] = start + durations[left];
+        times[right] = start + durations[right];
+    }
+}
+
+/// In each folded pair one sends to the other; both go on when the message has come.
+fn hand(times: &mut [u64], durations: &[u64]) {
+    for (pair, duration) in times.chunks_exact_mut(2).zip(durations) {
+        let end = pair[0].max(pair[1]) + duration;
+        pair.fill(end);
+    }
 }
 
 impl ArrayReplay {

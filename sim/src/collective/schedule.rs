@@ -29,6 +29,12 @@ impl Teams {
         Self { size, stride: group, leaders_only: true }
     }
 
+    /// Every `group`-th rank, `size` to a team: as many teams as a group has ranks.
+    #[must_use]
+    pub const fn columns(size: u32, group: u32) -> Self {
+        Self { size, stride: group, leaders_only: false }
+    }
+
     /// Ranks of one team.
     #[must_use]
     pub const fn size(&self) -> u32 {
@@ -70,6 +76,86 @@ pub enum Pattern {
     Gather,
     /// In round q the first sends to member q + 1.
     Scatter,
+    /// One round: partners at this distance, a power of two, exchange messages.
+    Exchange {
+        /// Who takes part.
+        fold: Fold,
+        /// The distance, between numbers after folding.
+        distance: u32,
+    },
+    /// One round: the ranks that are folded away send to their neighbours.
+    HandOver(Fold),
+    /// One round: they receive from them.
+    HandBack(Fold),
+}
+
+/// Makes a team a power of two: of its first 2·`extra` members each even one is folded into the odd
+/// one after it. The others are numbered in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fold {
+    /// How many members are folded away.
+    pub extra: u32,
+}
+
+impl Fold {
+    /// A member's number after folding; none if it is folded away.
+    const fn number(self, position: u32) -> Option<u32> {
+        if position >= 2 * self.extra {
+            Some(position - self.extra)
+        } else if position % 2 == 1 {
+            Some(position / 2)
+        } else {
+            None
+        }
+    }
+
+    /// The member with a number after folding.
+    pub(super) const fn position(self, number: u32) -> u32 {
+        if number < self.extra { 2 * number + 1 } else { number + self.extra }
+    }
+
+    /// Whether a member is the even or the odd one of a folded pair.
+    const fn pair(self, position: u32) -> Option<Side> {
+        match (position < 2 * self.extra, position % 2) {
+            (true, 0) => Some(Side::FoldedAway),
+            (true, _) => Some(Side::Keeper),
+            (false, _) => None,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Side {
+    FoldedAway,
+    Keeper,
+}
+
+impl Pattern {
+    /// How many rounds a team of `size` takes.
+    const fn rounds(self, size: u32) -> u32 {
+        match self {
+            Self::Ring | Self::Gather | Self::Scatter => size - 1,
+            Self::Exchange { .. } | Self::HandOver(_) | Self::HandBack(_) => 1,
+        }
+    }
+
+    /// How many rounds differ from each other: all of a ring's are alike.
+    const fn distinct_rounds(self, size: u32) -> u32 {
+        match self {
+            Self::Ring => 1,
+            other => other.rounds(size),
+        }
+    }
+
+    /// How many messages a team of `size` sends in a round.
+    const fn messages(self, size: u32) -> u32 {
+        match self {
+            Self::Ring => size,
+            Self::Gather | Self::Scatter => 1,
+            Self::Exchange { fold, .. } => size - fold.extra,
+            Self::HandOver(fold) | Self::HandBack(fold) => fold.extra,
+        }
+    }
 }
 
 /// A rank's part in one round.
@@ -95,10 +181,10 @@ pub struct Phase {
 }
 
 impl Phase {
-    /// How many rounds: one fewer than the members of a team, whatever the pattern.
+    /// How many rounds.
     #[must_use]
     pub const fn rounds(&self) -> u32 {
-        self.teams.size - 1
+        self.pattern.rounds(self.teams.size)
     }
 
     /// What `rank` does in `round`.
@@ -123,6 +209,25 @@ impl Phase {
                 Peers { receives_from: member(0), sends_to: None }
             }
             (Pattern::Gather | Pattern::Scatter, _) => Peers::default(),
+            (Pattern::Exchange { fold, distance }, position) => {
+                let partner = fold.number(position).map(|number| fold.position(number ^ distance));
+                let partner = partner.and_then(member);
+                Peers { receives_from: partner, sends_to: partner }
+            }
+            (Pattern::HandOver(fold), position) => match fold.pair(position) {
+                Some(Side::FoldedAway) => {
+                    Peers { receives_from: None, sends_to: member(position + 1) }
+                }
+                Some(Side::Keeper) => Peers { receives_from: member(position - 1), sends_to: None },
+                None => Peers::default(),
+            },
+            (Pattern::HandBack(fold), position) => match fold.pair(position) {
+                Some(Side::FoldedAway) => {
+                    Peers { receives_from: member(position + 1), sends_to: None }
+                }
+                Some(Side::Keeper) => Peers { receives_from: None, sends_to: member(position - 1) },
+                None => Peers::default(),
+            },
         }
     }
 }
@@ -167,11 +272,8 @@ impl Schedule {
             .iter()
             .map(|phase| {
                 let teams = phase.teams.first_ranks(self.ranks).count() as u64;
-                let senders = match phase.pattern {
-                    Pattern::Ring => phase.teams.size,
-                    Pattern::Gather | Pattern::Scatter => 1,
-                };
-                teams * u64::from(senders) * u64::from(phase.rounds())
+                let messages = phase.pattern.messages(phase.teams.size);
+                teams * u64::from(messages) * u64::from(phase.rounds())
             })
             .sum()
     }
@@ -180,11 +282,7 @@ impl Schedule {
     /// contention does not slow down.
     pub fn crowds_a_node(&self, network: &impl NetworkModel) -> bool {
         self.phases.iter().any(|phase| {
-            let rounds = match phase.pattern {
-                Pattern::Ring => 1,
-                Pattern::Gather | Pattern::Scatter => phase.rounds(),
-            };
-            (0..rounds).any(|round| {
+            (0..phase.pattern.distinct_rounds(phase.teams.size)).any(|round| {
                 let mut nodes = BTreeSet::new();
                 (0..self.ranks).map(Rank).any(|rank| {
                     let Some(to) = phase.peers(rank, round).sends_to else { return false };
@@ -199,11 +297,8 @@ impl Schedule {
     pub fn occupancy(&self, network: &impl NetworkModel) -> BTreeMap<LinkId, SimDuration> {
         let mut busy = BTreeMap::new();
         for phase in &self.phases {
-            // All rounds of a ring are alike; those of the other patterns have one sender a team.
-            let (rounds, repeats) = match phase.pattern {
-                Pattern::Ring => (1, u64::from(phase.rounds())),
-                Pattern::Gather | Pattern::Scatter => (phase.rounds(), 1),
-            };
+            let rounds = phase.pattern.distinct_rounds(phase.teams.size);
+            let repeats = u64::from(phase.rounds() / rounds);
             for round in 0..rounds {
                 for rank in (0..self.ranks).map(Rank) {
                     if let Some(to) = phase.peers(rank, round).sends_to {

@@ -129,6 +129,56 @@ fn hybrid_equals_the_closed_form_of_its_side_of_the_switch_for_every_rank_count_
     }
 }
 
+/// 2(g−1)(αi + ceil(S/g)/Bi) + 2(m−1)(αe + ceil(ceil(S/g)/m)/Be).
+fn torus_closed_form(n: u64, g: u64, bytes: u64, inside: &Link, between: &Link) -> SimDuration {
+    let (m, part) = (n / g, bytes.div_ceil(g));
+    inside.message_time(Bytes::new(part)) * (2 * (g - 1))
+        + between.message_time(Bytes::new(part.div_ceil(m))) * (2 * (m - 1))
+}
+
+#[test]
+fn torus_equals_its_closed_form_for_every_rank_and_row_count_to_64() {
+    let (inside, between) = (link("12 GB/s, 3 us"), link("100 Gbit/s, 5 us"));
+    for n in 1..=64_u32 {
+        for group in (1..=n).filter(|group| n % group == 0) {
+            let network = TwoLevel::new(group, inside, between);
+            for bytes in SIZES {
+                let schedule = Algorithm::Torus { group }.schedule(n, Bytes::new(bytes)).unwrap();
+                let (n, g) = (n.into(), group.into());
+                let expected = torus_closed_form(n, g, bytes, &inside, &between);
+                for time in finish_both(&schedule, &network) {
+                    assert_eq!(time, SimTime::ZERO + expected, "{n} ranks, rows of {group}");
+                }
+            }
+        }
+    }
+}
+
+/// With 2^k the largest power of two in n: twice the messages of S/2, S/4, ... S/2^k, and for other
+/// n two messages of S.
+fn halving_doubling_closed_form(n: u64, bytes: u64, link: &Link) -> SimDuration {
+    let message = |parts: u64| link.message_time(Bytes::new(bytes.div_ceil(parts)));
+    let power = n.ilog2();
+    let halving: SimDuration = (1..=power).map(|level| message(1 << level)).sum();
+    let folding = if n.is_power_of_two() { SimDuration::ZERO } else { message(1) * 2 };
+    halving * 2 + folding
+}
+
+#[test]
+fn halving_doubling_equals_its_closed_form_for_every_rank_count_to_64() {
+    let link = link("100 Gbit/s, 1 us");
+    let network = TwoLevel::uniform(link);
+    for n in 1..=64_u32 {
+        for bytes in SIZES {
+            let schedule = Algorithm::HalvingDoubling.schedule(n, Bytes::new(bytes)).unwrap();
+            let expected = halving_doubling_closed_form(n.into(), bytes, &link);
+            let times = finish_both(&schedule, &network);
+            let last = times.iter().max().copied().unwrap();
+            assert_eq!(last, SimTime::ZERO + expected, "{n} ranks, {bytes} bytes");
+        }
+    }
+}
+
 #[test]
 fn only_groups_that_straddle_nodes_crowd_them() {
     let network = TwoLevel::new(8, link("12 GB/s, 3 us"), link("100 Gbit/s, 5 us"));
@@ -139,6 +189,8 @@ fn only_groups_that_straddle_nodes_crowd_them() {
     for (group, crowded) in [(2, false), (4, false), (8, false), (12, true), (16, false)] {
         assert_eq!(crowds(Algorithm::Hierarchical { group }, 48), crowded, "groups of {group}");
     }
+    assert!(crowds(Algorithm::Torus { group: 8 }, 48));
+    assert!(crowds(Algorithm::HalvingDoubling, 48));
 }
 
 #[test]
@@ -188,8 +240,12 @@ fn a_node_sends_what_a_ring_must() {
 #[test]
 fn every_message_has_one_sender_and_one_receiver() {
     for n in 1..=24_u32 {
-        for group in (1..=n).filter(|group| n % group == 0) {
-            let schedule = Algorithm::Hierarchical { group }.schedule(n, Bytes::new(1000)).unwrap();
+        let groups = (1..=n).filter(|group| n % group == 0);
+        let algorithms = groups
+            .flat_map(|group| [Algorithm::Hierarchical { group }, Algorithm::Torus { group }])
+            .chain([Algorithm::Ring, Algorithm::HalvingDoubling]);
+        for algorithm in algorithms {
+            let schedule = algorithm.schedule(n, Bytes::new(1000)).unwrap();
             let mut messages = 0;
             for phase in schedule.phases() {
                 for round in 0..phase.rounds() {
@@ -210,6 +266,8 @@ fn algorithm(ranks: u32) -> impl Strategy<Value = Algorithm> {
     let divisors: Vec<u32> = (1..=ranks).filter(|group| ranks.is_multiple_of(*group)).collect();
     prop_oneof![
         Just(Algorithm::Ring),
+        Just(Algorithm::HalvingDoubling),
+        prop::sample::select(divisors.clone()).prop_map(|group| Algorithm::Torus { group }),
         prop::sample::select(divisors).prop_map(|group| Algorithm::Hierarchical { group }),
     ]
 }

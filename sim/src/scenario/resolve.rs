@@ -273,6 +273,8 @@ fn algorithm(
     let algorithm = match allreduce.algorithm.unwrap_or_default() {
         AlgorithmName::Ring => Algorithm::Ring,
         AlgorithmName::Hierarchical => Algorithm::Hierarchical { group },
+        AlgorithmName::Torus => Algorithm::Torus { group },
+        AlgorithmName::HalvingDoubling => Algorithm::HalvingDoubling,
         AlgorithmName::Hybrid => {
             let ring_from = allreduce.ring_from.ok_or_else(|| {
                 let problem = "missing: hybrid needs the smallest bucket that goes by ring, \

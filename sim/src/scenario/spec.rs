@@ -151,7 +151,7 @@ pub struct ComputeSpec {
 pub struct AllReduceSpec {
     /// The algorithm; ring by default.
     pub algorithm: Option<AlgorithmName>,
-    /// Ranks of one group (hierarchical and hybrid); the accelerators of a node by default. A group
+    /// Ranks of one group (hierarchical, hybrid, torus); the accelerators of a node by default. A group
     /// of more ranks than there are is one group of all.
     #[schemars(range(min = 1))]
     pub group: Option<u32>,

@@ -163,9 +163,9 @@ fn check(spec: &ScenarioSpec) -> Result<(), Problem> {
         return Err(Problem::new("sweep.threshold", problem));
     }
     let algorithm = spec.allreduce.algorithm.unwrap_or_default();
-    let ring = algorithm == AlgorithmName::Ring && sweep.algorithm.is_empty();
-    if !sweep.group.is_empty() && ring {
-        let problem = "has no effect: the algorithm is ring, which has no groups";
+    let groupless = matches!(algorithm, AlgorithmName::Ring | AlgorithmName::HalvingDoubling);
+    if !sweep.group.is_empty() && sweep.algorithm.is_empty() && groupless {
+        let problem = format!("has no effect: the algorithm is {algorithm}, which has no groups");
         return Err(Problem::new("sweep.group", problem));
     }
     Ok(())
