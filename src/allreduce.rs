@@ -1,13 +1,13 @@
 //! `foretrain allreduce`: time one all-reduce, every message evaluated.
 
 use foretrain_sim::collective::{Algorithm, Timing, TimingError, time_all_reduce};
-use foretrain_sim::network::{Link, TwoLevel};
+use foretrain_sim::network::{Contention, Link, TwoLevel};
 use foretrain_sim::random::Streams;
 use foretrain_sim::units::{Bytes, SimDuration};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::cli::{AlgorithmArgument, AllreduceArguments, Format};
+use crate::cli::{AlgorithmArgument, AllreduceArguments, ContentionArgument, Format};
 use crate::failure::Failure;
 use crate::table::{plain, right, thousands};
 use crate::{output, table};
@@ -22,6 +22,7 @@ struct Made {
     link: Link,
     intra_link: Link,
     ranks_per_node: u32,
+    contention: Contention,
     group: Option<u32>,
     ring_from: Option<Bytes>,
     jitter: SimDuration,
@@ -42,11 +43,16 @@ pub(crate) fn run(arguments: &AllreduceArguments) -> Result<(), Failure> {
         link: arguments.link,
         intra_link: arguments.intra_link.unwrap_or(arguments.link),
         ranks_per_node: arguments.ranks_per_node.unwrap_or(1),
+        contention: match arguments.contention {
+            ContentionArgument::Shared => Contention::Shared,
+            ContentionArgument::None => Contention::None,
+        },
         group: arguments.group.or(arguments.ranks_per_node),
         ring_from: arguments.ring_from,
         jitter: arguments.jitter.unwrap_or(SimDuration::ZERO),
     };
-    let network = TwoLevel::new(made.ranks_per_node, made.intra_link, made.link);
+    let network = TwoLevel::new(made.ranks_per_node, made.intra_link, made.link)
+        .with_contention(made.contention);
     let streams = Streams::new(made.seed);
     let mut rows = Vec::new();
     for &ranks in &arguments.ranks {
@@ -91,13 +97,16 @@ fn print(report: &Report, format: Format) -> Result<(), Failure> {
 }
 
 fn text(report: &Report) -> String {
-    let Made { version, seed, link, intra_link, ranks_per_node, jitter, .. } = &report.foretrain;
+    let Made { version, seed, link, intra_link, ranks_per_node, contention, jitter, .. } =
+        &report.foretrain;
     let engine = report.rows.first().map(|row| row.engine).unwrap_or_default();
     let mut text = format!(
         "foretrain {version}, no scenario, no profile, seed {seed}, engine {engine}\nlink {link}"
     );
     if *ranks_per_node > 1 {
-        text += &format!("; {ranks_per_node} ranks a node, inside {intra_link}");
+        text += &format!(
+            "; {ranks_per_node} ranks a node, inside {intra_link}; contention {contention}"
+        );
     }
     if *jitter > SimDuration::ZERO {
         text += &format!("; starts within {jitter}");

@@ -107,6 +107,15 @@ pub(crate) enum AlgorithmArgument {
     HalvingDoubling,
 }
 
+/// Whether messages slow each other down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ContentionArgument {
+    /// They share the link
+    Shared,
+    /// Each has the link to itself
+    None,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct AllreduceArguments {
     /// The algorithms, each a row [default: ring]
@@ -133,6 +142,9 @@ pub(crate) struct AllreduceArguments {
     /// The smallest message that goes by ring (hybrid)
     #[arg(long, value_name = "SIZE")]
     pub(crate) ring_from: Option<Bytes>,
+    /// Whether messages of one round that leave a node share its link
+    #[arg(long, value_enum, default_value_t = ContentionArgument::Shared)]
+    pub(crate) contention: ContentionArgument,
     /// Let ranks start at random, uniformly within this time, such as "1 ms"
     #[arg(long, value_name = "TIME")]
     pub(crate) jitter: Option<SimDuration>,

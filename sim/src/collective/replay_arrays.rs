@@ -1,10 +1,11 @@
 //! A schedule run as passes over the ranks' times.
 //!
-//! Without contention a round is max-plus linear: a receiver's new time is the later of its own and
-//! its sender's, plus the message's duration. So a round of all ranks is one pass over an array,
-//! exactly what the event engine computes, without a queue.
+//! Where a message's duration does not depend on when it starts, a round is max-plus linear: a
+//! receiver's new time is the later of its own and its sender's, plus the message's duration. So a
+//! round of all ranks is one pass over an array, exactly what the event engine computes, without a
+//! queue.
 
-use super::schedule::{Fold, Pattern, Phase, Schedule};
+use super::schedule::{Fold, Pattern, Phase, Schedule, Sharers};
 use crate::network::{NetworkModel, Rank};
 use crate::units::SimTime;
 
@@ -26,38 +27,31 @@ struct PreparedPhase {
 }
 
 impl PreparedPhase {
-    fn new(phase: Phase, ranks: u32, network: &impl NetworkModel) -> Self {
-        let first_ranks: Vec<u32> = phase.teams.first_ranks(ranks).collect();
+    fn new(
+        schedule: &Schedule,
+        index: usize,
+        sharers: &Sharers,
+        network: &impl NetworkModel,
+    ) -> Self {
+        let phase = schedule.phases()[index];
+        let first_ranks: Vec<u32> = phase.teams.first_ranks(schedule.ranks()).collect();
         let size = phase.teams.size();
-        let member = |first: u32, position: u32| Rank(first + position * phase.teams.stride());
-        let duration = |from, to| network.message_time(from, to, phase.message_bytes).as_ps();
+        let bytes = phase.message_bytes;
         let durations = first_ranks
             .iter()
-            .flat_map(|&first| -> Vec<u64> {
-                match phase.pattern {
-                    Pattern::Ring => (0..size)
-                        .map(|p| duration(member(first, (p + size - 1) % size), member(first, p)))
-                        .collect(),
-                    Pattern::Gather => {
-                        (1..size).map(|p| duration(member(first, p), member(first, 0))).collect()
-                    }
-                    Pattern::Scatter => {
-                        (1..size).map(|p| duration(member(first, 0), member(first, p))).collect()
-                    }
-                    Pattern::Exchange { .. } => (0..size)
-                        .map(|p| {
-                            let to = member(first, p);
-                            let from = phase.peers(to, 0).receives_from;
-                            from.map_or(0, |from| duration(from, to))
-                        })
-                        .collect(),
-                    Pattern::HandOver(fold) => (0..fold.extra)
-                        .map(|p| duration(member(first, 2 * p), member(first, 2 * p + 1)))
-                        .collect(),
-                    Pattern::HandBack(fold) => (0..fold.extra)
-                        .map(|p| duration(member(first, 2 * p + 1), member(first, 2 * p)))
-                        .collect(),
-                }
+            .flat_map(|&first| {
+                let member = |position: u32| Rank(first + position * phase.teams.stride());
+                let duration = move |round: u32, from: u32, to: u32| {
+                    let (from, to) = (member(from), member(to));
+                    let sharers = sharers.of(index, round, network.link(from, to));
+                    network.message_time(from, to, bytes, sharers).as_ps()
+                };
+                messages(phase.pattern, size)
+                    .map(move |message| match message {
+                        Some((round, from, to)) => duration(round, from, to),
+                        None => 0,
+                    })
+                    .collect::<Vec<u64>>()
             })
             .collect();
         Self { phase, first_ranks, durations }
@@ -91,6 +85,26 @@ impl PreparedPhase {
             Pattern::HandOver(_) | Pattern::HandBack(_) => hand(times, durations),
         }
     }
+}
+
+/// The messages whose durations a pass needs, as (round, sender's position, receiver's position), in
+/// the order of [`PreparedPhase::durations`]; none for a member without one.
+fn messages(pattern: Pattern, size: u32) -> impl Iterator<Item = Option<(u32, u32, u32)>> {
+    let count = match pattern {
+        Pattern::Ring | Pattern::Exchange { .. } => size,
+        Pattern::Gather | Pattern::Scatter => size - 1,
+        Pattern::HandOver(fold) | Pattern::HandBack(fold) => fold.extra,
+    };
+    (0..count).map(move |index| match pattern {
+        Pattern::Ring => Some((0, (index + size - 1) % size, index)),
+        Pattern::Gather => Some((index, index + 1, 0)),
+        Pattern::Scatter => Some((index, 0, index + 1)),
+        Pattern::Exchange { fold, distance } => {
+            fold.number(index).map(|number| (0, fold.position(number ^ distance), index))
+        }
+        Pattern::HandOver(_) => Some((0, 2 * index, 2 * index + 1)),
+        Pattern::HandBack(_) => Some((0, 2 * index + 1, 2 * index)),
+    })
 }
 
 /// t[i] ← max(t[i], t[i−1]) + d[i], cyclically, `rounds` times.
@@ -143,10 +157,9 @@ fn hand(times: &mut [u64], durations: &[u64]) {
 impl ArrayReplay {
     /// Looks up the duration of every message of `schedule` on `network`.
     pub fn new(schedule: &Schedule, network: &impl NetworkModel) -> Self {
-        let phases = schedule
-            .phases()
-            .iter()
-            .map(|&phase| PreparedPhase::new(phase, schedule.ranks(), network))
+        let sharers = schedule.sharers(network);
+        let phases = (0..schedule.phases().len())
+            .map(|index| PreparedPhase::new(schedule, index, &sharers, network))
             .collect();
         Self { ranks: schedule.ranks() as usize, phases, scratch: Vec::new() }
     }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::schedule::{Peers, Phase, Schedule};
+use super::schedule::{Peers, Phase, Schedule, Sharers};
 use crate::engine::{self, EventQueue, Model, RunError, Waiting};
 use crate::network::{NetworkModel, Rank};
 use crate::units::{SimDuration, SimTime};
@@ -28,6 +28,7 @@ pub struct Started {
 pub struct EventReplay<'a, N> {
     schedule: Rc<Schedule>,
     network: &'a N,
+    sharers: Sharers,
     /// How many rounds there are, over all phases.
     rounds: u32,
     /// The round each rank is in; none before it has entered.
@@ -39,7 +40,8 @@ impl<'a, N: NetworkModel> EventReplay<'a, N> {
     pub fn new(schedule: Rc<Schedule>, network: &'a N) -> Self {
         let rounds = schedule.phases().iter().map(Phase::rounds).sum();
         let at = vec![None; schedule.ranks() as usize];
-        Self { schedule, network, rounds, at }
+        let sharers = schedule.sharers(network);
+        Self { schedule, network, sharers, rounds, at }
     }
 
     /// Lets `rank` in. Returns whether it is already done; messages that can start are added to
@@ -75,6 +77,7 @@ impl<'a, N: NetworkModel> EventReplay<'a, N> {
             return None;
         }
         let (phase, round_in_phase) = self.place(round);
+        let phase = &self.schedule.phases()[phase];
         let Peers { receives_from, sends_to } = phase.peers(rank, round_in_phase);
         let place = format!("in round {round_in_phase} of {}", phase.name);
         Some(match (receives_from, sends_to) {
@@ -85,19 +88,19 @@ impl<'a, N: NetworkModel> EventReplay<'a, N> {
     }
 
     /// The phase of a round counted over all phases, and its number in the phase.
-    fn place(&self, mut round: u32) -> (&Phase, u32) {
+    fn place(&self, mut round: u32) -> (usize, u32) {
         let phases = self.schedule.phases();
         let mut index = 0;
         while round >= phases[index].rounds() {
             round -= phases[index].rounds();
             index += 1;
         }
-        (&phases[index], round)
+        (index, round)
     }
 
     fn peers(&self, rank: Rank, round: u32) -> Peers {
         let (phase, round) = self.place(round);
-        phase.peers(rank, round)
+        self.schedule.phases()[phase].peers(rank, round)
     }
 
     /// Moves `rank` to `round`, past the rounds in which it has nothing to do.
@@ -125,8 +128,11 @@ impl<'a, N: NetworkModel> EventReplay<'a, N> {
     }
 
     fn start(&self, from: Rank, to: Rank, round: u32) -> Started {
-        let bytes = self.place(round).0.message_bytes;
-        Started { from, to, round, duration: self.network.message_time(from, to, bytes) }
+        let (phase, round_in_phase) = self.place(round);
+        let bytes = self.schedule.phases()[phase].message_bytes;
+        let sharers = self.sharers.of(phase, round_in_phase, self.network.link(from, to));
+        let duration = self.network.message_time(from, to, bytes, sharers);
+        Started { from, to, round, duration }
     }
 }
 

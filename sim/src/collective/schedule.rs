@@ -1,6 +1,6 @@
 //! What a collective does, as data: phases of rounds over teams of ranks.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::network::{LinkId, NetworkModel, Rank};
 use crate::units::{Bytes, SimDuration};
@@ -99,7 +99,7 @@ pub struct Fold {
 
 impl Fold {
     /// A member's number after folding; none if it is folded away.
-    const fn number(self, position: u32) -> Option<u32> {
+    pub(super) const fn number(self, position: u32) -> Option<u32> {
         if position >= 2 * self.extra {
             Some(position - self.extra)
         } else if position % 2 == 1 {
@@ -232,6 +232,31 @@ impl Phase {
     }
 }
 
+/// How many messages share a link, phase by phase and round by round.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sharers {
+    /// For each phase its distinct rounds, with the links that several messages leave by; no rounds
+    /// where there are none.
+    phases: Vec<Vec<BTreeMap<LinkId, u32>>>,
+}
+
+impl Sharers {
+    /// How many messages leave by `link` in a round of a phase, at least one.
+    #[must_use]
+    pub fn of(&self, phase: usize, round: u32, link: LinkId) -> u32 {
+        let rounds = &self.phases[phase];
+        // One table stands for all rounds of a ring.
+        let table = rounds.get(round as usize).or(rounds.last());
+        table.and_then(|table| table.get(&link).copied()).unwrap_or(1)
+    }
+
+    /// Whether any link is shared.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        self.phases.iter().any(|rounds| !rounds.is_empty())
+    }
+}
+
 /// What every rank of a collective does, round by round.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
@@ -278,19 +303,34 @@ impl Schedule {
             .sum()
     }
 
-    /// Whether several messages of one round leave a node at the same time, which a network without
-    /// contention does not slow down.
-    pub fn crowds_a_node(&self, network: &impl NetworkModel) -> bool {
-        self.phases.iter().any(|phase| {
-            (0..phase.pattern.distinct_rounds(phase.teams.size)).any(|round| {
-                let mut nodes = BTreeSet::new();
-                (0..self.ranks).map(Rank).any(|rank| {
-                    let Some(to) = phase.peers(rank, round).sends_to else { return false };
-                    let (link, _) = network.occupancy(rank, to, phase.message_bytes);
-                    matches!(link, LinkId::Node(_)) && !nodes.insert(link)
-                })
-            })
-        })
+    /// How many messages share each link, in each round.
+    pub fn sharers(&self, network: &impl NetworkModel) -> Sharers {
+        let shared = network.shares_links();
+        let phases = self.phases.iter().map(|phase| {
+            let rounds = if shared { phase.pattern.distinct_rounds(phase.teams.size) } else { 0 };
+            let rounds: Vec<BTreeMap<LinkId, u32>> =
+                (0..rounds).map(|round| self.crowds(phase, round, network)).collect();
+            // Most phases have no crowds, and then need no tables.
+            if rounds.iter().all(BTreeMap::is_empty) { Vec::new() } else { rounds }
+        });
+        Sharers { phases: phases.collect() }
+    }
+
+    /// The links that several messages of a round leave by, and how many.
+    fn crowds(
+        &self,
+        phase: &Phase,
+        round: u32,
+        network: &impl NetworkModel,
+    ) -> BTreeMap<LinkId, u32> {
+        let mut counts = BTreeMap::new();
+        for rank in (0..self.ranks).map(Rank) {
+            if let Some(to) = phase.peers(rank, round).sends_to {
+                *counts.entry(network.link(rank, to)).or_insert(0) += 1;
+            }
+        }
+        counts.retain(|_, count| *count > 1);
+        counts
     }
 
     /// How long each link is occupied in the whole collective, by the messages that leave by it.
@@ -302,7 +342,8 @@ impl Schedule {
             for round in 0..rounds {
                 for rank in (0..self.ranks).map(Rank) {
                     if let Some(to) = phase.peers(rank, round).sends_to {
-                        let (link, time) = network.occupancy(rank, to, phase.message_bytes);
+                        let time = network.transmission_time(rank, to, phase.message_bytes);
+                        let link = network.link(rank, to);
                         *busy.entry(link).or_insert(SimDuration::ZERO) += time * repeats;
                     }
                 }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::network::{Link, Rank, TwoLevel};
+use crate::network::{Contention, Link, Rank, TwoLevel};
 use crate::units::{SimDuration, SimTime};
 
 fn link(text: &str) -> Link {
@@ -129,11 +129,11 @@ fn hybrid_equals_the_closed_form_of_its_side_of_the_switch_for_every_rank_count_
     }
 }
 
-/// 2(g−1)(αi + ceil(S/g)/Bi) + 2(m−1)(αe + ceil(ceil(S/g)/m)/Be).
-fn torus_closed_form(n: u64, g: u64, bytes: u64, inside: &Link, between: &Link) -> SimDuration {
+/// 2(g−1)(αi + ceil(S/g)/Bi) + 2(m−1)(αe + c·ceil(ceil(S/g)/m)/Be), with c messages on a link.
+fn torus_closed_form(n: u64, g: u64, c: u64, bytes: u64, links: (Link, Link)) -> SimDuration {
     let (m, part) = (n / g, bytes.div_ceil(g));
-    inside.message_time(Bytes::new(part)) * (2 * (g - 1))
-        + between.message_time(Bytes::new(part.div_ceil(m))) * (2 * (m - 1))
+    links.0.message_time(Bytes::new(part)) * (2 * (g - 1))
+        + links.1.message_time(Bytes::new(c * part.div_ceil(m))) * (2 * (m - 1))
 }
 
 #[test]
@@ -141,13 +141,18 @@ fn torus_equals_its_closed_form_for_every_rank_and_row_count_to_64() {
     let (inside, between) = (link("12 GB/s, 3 us"), link("100 Gbit/s, 5 us"));
     for n in 1..=64_u32 {
         for group in (1..=n).filter(|group| n % group == 0) {
-            let network = TwoLevel::new(group, inside, between);
-            for bytes in SIZES {
-                let schedule = Algorithm::Torus { group }.schedule(n, Bytes::new(bytes)).unwrap();
-                let (n, g) = (n.into(), group.into());
-                let expected = torus_closed_form(n, g, bytes, &inside, &between);
-                for time in finish_both(&schedule, &network) {
-                    assert_eq!(time, SimTime::ZERO + expected, "{n} ranks, rows of {group}");
+            for contention in [Contention::None, Contention::Shared] {
+                let network = TwoLevel::new(group, inside, between).with_contention(contention);
+                // All columns leave a row's node at the same time.
+                let c = if contention == Contention::Shared { group.into() } else { 1 };
+                for bytes in SIZES {
+                    let torus = Algorithm::Torus { group };
+                    let schedule = torus.schedule(n, Bytes::new(bytes)).unwrap();
+                    let links = (inside, between);
+                    let expected = torus_closed_form(n.into(), group.into(), c, bytes, links);
+                    for time in finish_both(&schedule, &network) {
+                        assert_eq!(time, SimTime::ZERO + expected, "{n} ranks, rows of {group}");
+                    }
                 }
             }
         }
@@ -183,7 +188,7 @@ fn halving_doubling_equals_its_closed_form_for_every_rank_count_to_64() {
 fn only_groups_that_straddle_nodes_crowd_them() {
     let network = TwoLevel::new(8, link("12 GB/s, 3 us"), link("100 Gbit/s, 5 us"));
     let crowds = |algorithm: Algorithm, ranks| {
-        algorithm.schedule(ranks, Bytes::new(1 << 20)).unwrap().crowds_a_node(&network)
+        algorithm.schedule(ranks, Bytes::new(1 << 20)).unwrap().sharers(&network).any()
     };
     assert!(!crowds(Algorithm::Ring, 48));
     for (group, crowded) in [(2, false), (4, false), (8, false), (12, true), (16, false)] {
@@ -277,7 +282,7 @@ prop_compose! {
         algorithm in algorithm(ranks),
         starts in prop::collection::vec(0_u64..50_000_000, ranks as usize),
         bytes in 1_u64..10_000_000,
-        ranks_per_node in 1_u32..9,
+        (ranks_per_node, shared) in (1_u32..9, any::<bool>()),
         latencies in (0_u64..20_000_000, 0_u64..20_000_000),
         rates in (1_000_000_000_u64..300_000_000_000, 1_000_000_000_u64..300_000_000_000),
     ) -> (Schedule, TwoLevel, Vec<SimTime>) {
@@ -288,6 +293,8 @@ prop_compose! {
         let schedule = algorithm.schedule(starts.len() as u32, Bytes::new(bytes)).unwrap();
         let network =
             TwoLevel::new(ranks_per_node, link(latencies.0, rates.0), link(latencies.1, rates.1));
+        let contention = if shared { Contention::Shared } else { Contention::None };
+        let network = network.with_contention(contention);
         (schedule, network, starts.into_iter().map(SimTime::from_ps).collect())
     }
 }
@@ -312,6 +319,24 @@ proptest! {
         later[late] = later[late] + SimDuration::from_ps(delay);
         let after = replay_arrays(&schedule, &network, &later);
         prop_assert!(before.iter().zip(&after).all(|(before, after)| before <= after));
+    }
+
+    #[test]
+    fn sharing_never_makes_anything_faster((schedule, network, starts) in case()) {
+        let alone = replay_arrays(&schedule, &network.with_contention(Contention::None), &starts);
+        let shared = replay_arrays(&schedule, &network.with_contention(Contention::Shared), &starts);
+        prop_assert!(alone.iter().zip(&shared).all(|(alone, shared)| alone <= shared));
+    }
+
+    /// What leaves a node takes at least its bytes over the node's bandwidth, whatever the algorithm.
+    #[test]
+    fn no_node_exceeds_wire_speed((schedule, network, starts) in case()) {
+        let network = network.with_contention(Contention::Shared);
+        let first = starts.iter().min().copied().unwrap();
+        let finished = replay_arrays(&schedule, &network, &starts);
+        let time = finished.iter().max().unwrap().since(first);
+        let busiest = schedule.occupancy(&network).into_values().max().unwrap_or_default();
+        prop_assert!(busiest <= time, "{busiest} on a link in {time}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Point, compare};
 use crate::compute::ComputeSource;
+use crate::network::Contention;
 use crate::scenario::Case;
 use crate::scenario::spec::PublishedSpec;
 use crate::units::Bytes;
@@ -45,9 +46,9 @@ fn of_case(case: &Case) -> Vec<(WarningCode, String)> {
                        not reach: throughput is an upper bound; give compute.anchor a measured rate";
         found.push((WarningCode::RooflineBound, message.to_owned()));
     }
-    if crowds_a_node(case) {
-        let message = "several messages of a round leave one node at the same time; this network \
-                       does not slow them down: communication is a lower bound";
+    if case.network.contention() == Contention::None && crowds_a_node(case) {
+        let message = "several messages of a round leave one node at the same time, and without \
+                       contention do not slow each other down: communication is a lower bound";
         found.push((WarningCode::CrowdedNode, message.to_owned()));
     }
     if case.arithmetic_in_fp32 {
@@ -68,7 +69,8 @@ fn crowds_a_node(case: &Case) -> bool {
     let all = case.model.parameter_count() * case.wire_element_bytes;
     [1, all].into_iter().any(|bytes| {
         let schedule = case.algorithm.schedule(case.accelerators, Bytes::new(bytes));
-        schedule.is_ok_and(|schedule| schedule.crowds_a_node(&case.network))
+        let shared = case.network.with_contention(Contention::Shared);
+        schedule.is_ok_and(|schedule| schedule.sharers(&shared).any())
     })
 }
 

@@ -1,13 +1,13 @@
 //! Networks: how long a message takes from one rank to another.
 //!
-//! [`NetworkModel`] is one small trait; each fidelity is a file of its own. This version has the
-//! lowest rung, [`TwoLevel`]: contention-free links inside and between nodes.
+//! [`NetworkModel`] is one small trait; each fidelity is a file of its own. This version has
+//! [`TwoLevel`]: links inside and between nodes, which the messages of a round share or not.
 
 mod link;
 mod two_level;
 
 pub use link::Link;
-pub use two_level::TwoLevel;
+pub use two_level::{Contention, TwoLevel};
 
 use std::fmt;
 
@@ -40,11 +40,18 @@ pub enum LinkId {
     Node(u32),
 }
 
-/// A network on which messages do not disturb each other.
+/// How long messages take.
 pub trait NetworkModel: Sync {
-    /// From the moment both ends are ready until the last byte has arrived.
-    fn message_time(&self, from: Rank, to: Rank, bytes: Bytes) -> SimDuration;
+    /// From the moment both ends are ready until the last byte has arrived, when `sharers` messages
+    /// (this one included) share the link.
+    fn message_time(&self, from: Rank, to: Rank, bytes: Bytes, sharers: u32) -> SimDuration;
 
-    /// The link that the message leaves by, and how long it occupies it.
-    fn occupancy(&self, from: Rank, to: Rank, bytes: Bytes) -> (LinkId, SimDuration);
+    /// The link that a message leaves by.
+    fn link(&self, from: Rank, to: Rank) -> LinkId;
+
+    /// How long a message alone occupies the link it leaves by.
+    fn transmission_time(&self, from: Rank, to: Rank, bytes: Bytes) -> SimDuration;
+
+    /// Whether messages of one round that leave by the same link share it.
+    fn shares_links(&self) -> bool;
 }

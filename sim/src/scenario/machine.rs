@@ -4,7 +4,7 @@ use super::names::LinkName;
 use super::problem::{Problem, at_least_one, unknown};
 use super::spec::{AcceleratorSpec, ScenarioSpec};
 use crate::catalogue::{Accelerator, Catalogue, LinkKind, NodeType};
-use crate::network::{Link, TwoLevel};
+use crate::network::{Contention, Link, TwoLevel};
 use crate::units::SimDuration;
 
 const NODE_EXAMPLE: &str = "or name a node that has it: cluster.node = \"dgx-1-v100\"";
@@ -69,6 +69,7 @@ pub(super) struct Machine {
     pub(super) accelerators_per_node: u32,
     pub(super) sources: Vec<InputSource>,
     nics: u32,
+    contention: Contention,
     intra_node: Option<Link>,
     inter_node: Option<Link>,
 }
@@ -132,7 +133,16 @@ impl Machine {
         {
             source.value = format!("{nics} x {}", source.value);
         }
-        Ok(Self { node, accelerator, accelerators_per_node, sources, nics, intra_node, inter_node })
+        Ok(Self {
+            node,
+            accelerator,
+            accelerators_per_node,
+            sources,
+            nics,
+            contention: cluster.contention.unwrap_or_default(),
+            intra_node,
+            inter_node,
+        })
     }
 
     /// All network interfaces of a node as one link, as when messages are striped over rails; but
@@ -164,7 +174,8 @@ impl Machine {
                 (unused, unused)
             }
         };
-        Ok(TwoLevel::new(self.accelerators_per_node, intra_node, inter_node))
+        let network = TwoLevel::new(self.accelerators_per_node, intra_node, inter_node);
+        Ok(network.with_contention(self.contention))
     }
 }
 

@@ -11,6 +11,7 @@ use super::names::{GradientPrecision, LinkName};
 use crate::collective::AlgorithmName;
 use crate::compute::{Anchor, Optimizer, Precision};
 use crate::jitter::JitterDistribution;
+use crate::network::Contention;
 use crate::units::{Bandwidth, Bytes, ComputeRate, Fraction, ImageRate, Power, Price, SimDuration};
 use crate::workload::NetworkName;
 
@@ -81,6 +82,8 @@ pub struct ClusterSpec {
     /// How many network interfaces a node has; messages use all of them together.
     #[schemars(range(min = 1))]
     pub nics_per_node: Option<u32>,
+    /// Whether messages of one round that leave a node share its interfaces; shared by default.
+    pub contention: Option<Contention>,
     /// Physical cores of a node.
     #[schemars(range(min = 1))]
     pub cpu_cores: Option<u32>,
