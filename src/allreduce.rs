@@ -1,16 +1,22 @@
-//! `foretrain allreduce`: time one all-reduce, every message evaluated.
+//! `foretrain allreduce`: time all-reduces, every message evaluated.
 
-use foretrain_sim::collective::{Algorithm, Timing, TimingError, time_all_reduce};
+use foretrain_sim::collective::{Algorithm, Bench, Crossover, Timing, TimingError};
 use foretrain_sim::network::{Contention, Link, TwoLevel};
 use foretrain_sim::random::Streams;
+use foretrain_sim::scenario::cluster_network;
+use foretrain_sim::scenario::spec::ClusterSpec;
 use foretrain_sim::units::{Bytes, SimDuration};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::cli::{AlgorithmArgument, AllreduceArguments, ContentionArgument, Format};
 use crate::failure::Failure;
+use crate::output::OutputFile;
 use crate::table::{plain, right, thousands};
-use crate::{output, table};
+use crate::{figure, output, table};
+
+/// nccl-tests' default data type, and its size.
+const TYPE: (&str, u64) = ("float", 4);
 
 /// What made the rows, so that they can be made again.
 #[derive(Debug, Serialize)]
@@ -19,6 +25,7 @@ struct Made {
     scenario_hash: Option<String>,
     profile_hash: Option<String>,
     seed: u64,
+    cluster: Option<String>,
     link: Link,
     intra_link: Link,
     ranks_per_node: u32,
@@ -32,44 +39,107 @@ struct Made {
 struct Report {
     foretrain: Made,
     rows: Vec<Timing>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    crossovers: Option<Vec<Crossover>>,
 }
 
 pub(crate) fn run(arguments: &AllreduceArguments) -> Result<(), Failure> {
+    let plot = match &arguments.plot {
+        Some(path) => Some((figure::Kind::of(path)?, OutputFile::create(path)?)),
+        None => None,
+    };
+    let (network, ranks) = network(arguments)?;
     let made = Made {
         version: env!("CARGO_PKG_VERSION"),
         scenario_hash: None,
         profile_hash: None,
         seed: arguments.seed,
-        link: arguments.link,
-        intra_link: arguments.intra_link.unwrap_or(arguments.link),
-        ranks_per_node: arguments.ranks_per_node.unwrap_or(1),
-        contention: match arguments.contention {
-            ContentionArgument::Shared => Contention::Shared,
-            ContentionArgument::None => Contention::None,
-        },
-        group: arguments.group.or(arguments.ranks_per_node),
+        cluster: arguments.cluster.clone(),
+        link: network.inter_node(),
+        intra_link: network.intra_node(),
+        ranks_per_node: network.ranks_per_node(),
+        contention: network.contention(),
+        group: arguments
+            .group
+            .or(arguments.ranks_per_node)
+            .or_else(|| arguments.cluster.as_ref().map(|_| network.ranks_per_node())),
         ring_from: arguments.ring_from,
         jitter: arguments.jitter.unwrap_or(SimDuration::ZERO),
     };
-    let network = TwoLevel::new(made.ranks_per_node, made.intra_link, made.link)
-        .with_contention(made.contention);
+    let report = measure(arguments, made, &network, &ranks)?;
+    if let Some((kind, file)) = plot {
+        let title = match &report.foretrain.cluster {
+            Some(cluster) => format!("All-reduce on {cluster}"),
+            None => format!("All-reduce over {}", report.foretrain.link),
+        };
+        file.finish(&figure::draw_timings(&report.rows, &title, kind)?)?;
+    }
+    print(&report, arguments.format)
+}
+
+/// The network, and the numbers of ranks to time.
+fn network(arguments: &AllreduceArguments) -> Result<(TwoLevel, Vec<u32>), Failure> {
+    let contention = match arguments.contention {
+        ContentionArgument::Shared => Contention::Shared,
+        ContentionArgument::None => Contention::None,
+    };
+    let Some(name) = &arguments.cluster else {
+        let link = arguments.link.ok_or_else(|| Failure::Usage("--link is missing".to_owned()))?;
+        let per_node = arguments.ranks_per_node.unwrap_or(1);
+        let intra_link = arguments.intra_link.unwrap_or(link);
+        let network = TwoLevel::new(per_node, intra_link, link).with_contention(contention);
+        return Ok((network, arguments.ranks.clone()));
+    };
+    let cluster = ClusterSpec {
+        node: Some(name.clone()),
+        contention: Some(contention),
+        ..ClusterSpec::default()
+    };
+    // Of two nodes, so that links inside and between nodes are both looked up.
+    let failed = |error| Failure::Usage(format!("--cluster {name}: {error}"));
+    let one = cluster_network(&cluster, 1).map_err(failed)?;
+    let several = cluster_network(&cluster, 2 * one.ranks_per_node).map_err(failed)?;
+    let per_node = several.ranks_per_node;
+    let ranks = match (arguments.nodes.as_slice(), arguments.ranks.as_slice()) {
+        ([], []) => return Err(Failure::Usage("--nodes or --ranks is missing".to_owned())),
+        ([], ranks) => ranks.to_vec(),
+        (nodes, _) => nodes.iter().map(|nodes| nodes.saturating_mul(per_node)).collect(),
+    };
+    Ok((several.network, ranks))
+}
+
+fn measure(
+    arguments: &AllreduceArguments,
+    made: Made,
+    network: &TwoLevel,
+    ranks: &[u32],
+) -> Result<Report, Failure> {
     let streams = Streams::new(made.seed);
-    let mut rows = Vec::new();
-    for &ranks in &arguments.ranks {
-        for &name in &arguments.algorithm {
-            let algorithm = algorithm(&made, name)?;
-            for &size in &arguments.size {
-                let (jitter, engine) = (made.jitter, arguments.engine.into());
-                let timing =
-                    time_all_reduce(algorithm, ranks, size, &network, jitter, &streams, engine);
-                rows.push(timing.map_err(|error| match error {
-                    TimingError::Run(error) => Failure::Runtime(error.to_string()),
-                    error => Failure::Usage(format!("{ranks} ranks, {size}: {error}")),
-                })?);
+    let sizes: Vec<Bytes> = arguments.size.iter().flat_map(|sizes| sizes.0.clone()).collect();
+    let (mut rows, mut crossovers) = (Vec::new(), Vec::new());
+    for &ranks in ranks {
+        let engine = arguments.engine.into();
+        let bench = Bench { ranks, network, jitter: made.jitter, streams: &streams, engine };
+        let failed = |error| match error {
+            TimingError::Run(error) => Failure::Runtime(error.to_string()),
+            error => Failure::Usage(format!("{ranks} ranks: {error}")),
+        };
+        let algorithms = arguments
+            .algorithm
+            .iter()
+            .map(|name| algorithm(&made, *name))
+            .collect::<Result<Vec<Algorithm>, Failure>>()?;
+        for &algorithm in &algorithms {
+            for &size in &sizes {
+                rows.push(bench.time(algorithm, size).map_err(failed)?);
             }
         }
+        if arguments.compare {
+            crossovers.extend(bench.crossovers(&algorithms, &sizes).map_err(failed)?);
+        }
     }
-    print(&Report { foretrain: made, rows }, arguments.format)
+    let crossovers = arguments.compare.then_some(crossovers);
+    Ok(Report { foretrain: made, rows, crossovers })
 }
 
 fn algorithm(made: &Made, name: AlgorithmArgument) -> Result<Algorithm, Failure> {
@@ -97,36 +167,66 @@ fn print(report: &Report, format: Format) -> Result<(), Failure> {
 }
 
 fn text(report: &Report) -> String {
-    let Made { version, seed, link, intra_link, ranks_per_node, contention, jitter, .. } =
-        &report.foretrain;
+    let made = &report.foretrain;
+    let Made { version, seed, link, intra_link, ranks_per_node, contention, jitter, .. } = made;
     let engine = report.rows.first().map(|row| row.engine).unwrap_or_default();
+    let cluster = made.cluster.as_ref().map(|name| format!("{name}: ")).unwrap_or_default();
     let mut text = format!(
-        "foretrain {version}, no scenario, no profile, seed {seed}, engine {engine}\nlink {link}"
+        "foretrain {version}, no scenario, no profile, seed {seed}, engine {engine}\n{cluster}link {link}"
     );
     if *ranks_per_node > 1 {
-        text += &format!(
-            "; {ranks_per_node} ranks a node, inside {intra_link}; contention {contention}"
-        );
+        text += &format!("; {ranks_per_node} ranks a node, inside {intra_link}");
+        text += &format!("; contention {contention}");
     }
     if *jitter > SimDuration::ZERO {
         text += &format!("; starts within {jitter}");
     }
     let mut table = plain();
-    let headings =
-        ["algorithm", "ranks", "bytes", "time us", "algbw GB/s", "busbw GB/s", "messages"];
-    table.set_header(headings.map(right));
+    table.set_header(
+        [
+            "algorithm",
+            "ranks",
+            "size B",
+            "count",
+            "type",
+            "time us",
+            "algbw GB/s",
+            "busbw GB/s",
+            "messages",
+        ]
+        .map(right),
+    );
+    let (type_name, type_bytes) = TYPE;
     for row in &report.rows {
         table.add_row([
             right(&row.algorithm),
-            right(&thousands(f64::from(row.ranks), 0)),
-            right(&thousands(row.message_bytes as f64, 0)),
-            right(&thousands(row.time_us, 3)),
+            right(&row.ranks.to_string()),
+            right(&row.message_bytes.to_string()),
+            right(&(row.message_bytes / type_bytes).to_string()),
+            right(type_name),
+            right(&format!("{:.3}", row.time_us)),
             right(&format!("{:.3}", row.algbw_gbyte_per_s)),
             right(&format!("{:.3}", row.busbw_gbyte_per_s)),
-            right(&thousands(row.messages as f64, 0)),
+            right(&row.messages.to_string()),
         ]);
     }
-    format!("{text}\n{}\n", table.trim_fmt())
+    text += &format!("\n{}\n", table.trim_fmt());
+    if let Some(crossovers) = &report.crossovers {
+        text += &compared(crossovers);
+    }
+    text
+}
+
+/// Which algorithm is the fastest from which size on.
+fn compared(crossovers: &[Crossover]) -> String {
+    if crossovers.is_empty() {
+        return "\nThe same algorithm is the fastest at all sizes.\n".to_owned();
+    }
+    let line = |Crossover { ranks, from_bytes, below, above }: &Crossover| {
+        let bytes = thousands(*from_bytes as f64, 0);
+        format!("{ranks} ranks: {above} is faster than {below} from {bytes} bytes on\n")
+    };
+    format!("\n{}", crossovers.iter().map(line).collect::<String>())
 }
 
 /// One object a row, each with what made it.

@@ -1,6 +1,7 @@
 //! The command line as types.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use foretrain_sim::network::Link;
@@ -107,6 +108,28 @@ pub(crate) enum AlgorithmArgument {
     HalvingDoubling,
 }
 
+/// One size, or all from one to another by doubling.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sizes(pub(crate) Vec<Bytes>);
+
+impl FromStr for Sizes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let read = |text: &str| text.trim().parse::<Bytes>().map_err(|error| error.to_string());
+        let Some((low, high)) = text.split_once("..") else {
+            return Ok(Self(vec![read(text)?]));
+        };
+        let (low, high) = (read(low)?, read(high)?);
+        if low == Bytes::ZERO || high < low {
+            return Err("a range goes from a size above 0 to a larger one".to_owned());
+        }
+        let doubling = |size: &Bytes| size.get().checked_mul(2).map(Bytes::new);
+        let sizes = std::iter::successors(Some(low), doubling);
+        Ok(Self(sizes.take_while(|size| *size <= high).collect()))
+    }
+}
+
 /// Whether messages slow each other down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ContentionArgument {
@@ -122,20 +145,34 @@ pub(crate) struct AllreduceArguments {
     #[arg(long, value_enum, value_delimiter = ',', default_value = "ring")]
     pub(crate) algorithm: Vec<AlgorithmArgument>,
     /// The numbers of ranks, each a row
-    #[arg(long, value_delimiter = ',', required = true)]
+    #[arg(long, value_delimiter = ',', required_unless_present = "cluster")]
     pub(crate) ranks: Vec<u32>,
-    /// The message sizes, each a row, such as 100MiB or "4 KiB,1 MiB"
+    /// The message sizes, each a row, such as 100MiB, "4 KiB,1 MiB" or "1 KiB..1 GiB" (doubling)
     #[arg(long, value_delimiter = ',', required = true)]
-    pub(crate) size: Vec<Bytes>,
+    pub(crate) size: Vec<Sizes>,
     /// The link between ranks: bandwidth one way and latency, such as "100 Gbit/s, 1 us"
-    #[arg(long)]
-    pub(crate) link: Link,
+    #[arg(long, required_unless_present = "cluster", conflicts_with = "cluster")]
+    pub(crate) link: Option<Link>,
     /// The link between ranks of one node [default: as --link]
-    #[arg(long, value_name = "LINK", requires = "ranks_per_node")]
+    #[arg(long, value_name = "LINK", requires = "ranks_per_node", conflicts_with = "cluster")]
     pub(crate) intra_link: Option<Link>,
     /// Ranks of one node
-    #[arg(long, value_name = "RANKS", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "RANKS", value_parser = clap::value_parser!(u32).range(1..),
+          conflicts_with = "cluster")]
     pub(crate) ranks_per_node: Option<u32>,
+    /// A node of the catalogue, such as dgx-a100, in place of --link
+    #[arg(long, value_name = "NODE")]
+    pub(crate) cluster: Option<String>,
+    /// The numbers of such nodes, each a row, in place of --ranks
+    #[arg(long, value_delimiter = ',', requires = "cluster", conflicts_with = "ranks",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) nodes: Vec<u32>,
+    /// Say from which size on another of the algorithms is faster
+    #[arg(long)]
+    pub(crate) compare: bool,
+    /// Draw time and bus bandwidth against size (.svg or .png)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plot: Option<PathBuf>,
     /// Ranks of one group (hierarchical, hybrid, torus) [default: those of a node]
     #[arg(long, value_name = "RANKS")]
     pub(crate) group: Option<u32>,

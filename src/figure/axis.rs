@@ -1,6 +1,8 @@
 //! Axes: where the ticks are and how they are written. Curves are drawn in an axis's own
 //! coordinates, the logarithm for logarithmic axes.
 
+use foretrain_sim::units::Bytes;
+
 use crate::table::thousands;
 
 /// How a value becomes a coordinate.
@@ -19,6 +21,8 @@ pub(super) enum Style {
     Minutes,
     Plain,
     Dollars,
+    /// 64 KiB.
+    Bytes,
 }
 
 /// An axis over the values it must show.
@@ -35,6 +39,9 @@ pub(super) struct Axis {
 
 /// More ticks than this crowd an axis of a panel.
 const TICKS_MAX: usize = 12;
+
+/// Sizes are longer than counts.
+const SIZES_MAX: usize = 7;
 
 /// Room beside the smallest and the largest count, for half a bar.
 const COUNTS_PAD: f64 = 1.3;
@@ -79,6 +86,17 @@ impl Axis {
         let fitting = candidates.into_iter().map(within).find(|ticks| ticks.len() <= 9);
         let ticks = fitting.unwrap_or_default();
         Self { title: title.to_owned(), scale: Scale::Log, style, range, ticks }
+    }
+
+    /// A logarithmic axis of bytes with ticks at some of the given values.
+    pub(super) fn sizes(title: &str, values: impl Iterator<Item = f64>) -> Self {
+        let mut axis = Self::counts(title, values);
+        axis.style = Style::Bytes;
+        let every = axis.ticks.len().div_ceil(SIZES_MAX).max(1);
+        let mut ticks: Vec<f64> = axis.ticks.iter().rev().step_by(every).copied().collect();
+        ticks.reverse();
+        axis.ticks = ticks;
+        axis
     }
 
     /// A logarithmic axis of minutes, with ticks where people put them.
@@ -152,6 +170,7 @@ impl Axis {
             Style::Count => count(value),
             Style::Percent => format!("{value:.0} %"),
             Style::Minutes => duration(value),
+            Style::Bytes => Bytes::new(value.round() as u64).to_string(),
             Style::Plain => format!("{}", (value * 1000.0).round() / 1000.0),
             Style::Dollars => format!("{} $", thousands(value, if value < 10.0 { 2 } else { 0 })),
         }

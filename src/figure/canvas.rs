@@ -16,6 +16,7 @@ use plotters::style::{Color, RGBColor, ShapeStyle, TextStyle, WHITE};
 use super::axis::Axis;
 use super::panels::{Bar, Curve, Figure, Panel, Sign};
 use super::style::{FAINT, FAMILY, GRID, INK, LABEL_PX, PANEL_TITLE_PX, SUBTITLE_PX, TITLE_PX};
+use super::{COLUMNS, HEADER_PX};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Coordinates = Cartesian2d<Ticked, Ticked>;
@@ -24,7 +25,6 @@ type Error = DrawingAreaErrorKind<<SVGBackend<'static> as DrawingBackend>::Error
 type Drawn = Result<(), Error>;
 
 const MARGIN: i32 = 28;
-const HEADER_PX: u32 = 118;
 const LEGEND_LINE_PX: u32 = 22;
 const LEGEND_SIGN_PX: i32 = 26;
 const LINE_PX: u32 = 3;
@@ -77,7 +77,11 @@ pub(super) fn draw(figure: &Figure, backend: SVGBackend<'_>) -> Drawn {
     root.fill(&WHITE)?;
     let lines = draw_header(figure, &root)?;
     let (_, body) = root.split_vertically(HEADER_PX + LEGEND_LINE_PX * (lines - 1));
-    for (panel, area) in figure.panels.iter().zip(body.split_evenly((2, 2))) {
+    for (panel, area) in figure
+        .panels
+        .iter()
+        .zip(body.split_evenly((figure.panels.len().div_ceil(COLUMNS), COLUMNS)))
+    {
         draw_panel(panel, &area)?;
     }
     root.present()

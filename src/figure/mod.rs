@@ -11,6 +11,7 @@ mod style;
 use std::path::Path;
 use std::sync::{Arc, Once};
 
+use foretrain_sim::collective::Timing;
 use foretrain_sim::forecast::Forecast;
 use plotters::prelude::{FontStyle, SVGBackend};
 use plotters::style::register_font;
@@ -20,7 +21,12 @@ use crate::failure::Failure;
 
 const REGULAR: &[u8] = include_bytes!("../fonts/Roboto-Regular.ttf");
 const BOLD: &[u8] = include_bytes!("../fonts/Roboto-Bold.ttf");
-const SIZE: (u32, u32) = (1280, 960);
+/// Panels side by side.
+const COLUMNS: usize = 2;
+const WIDTH: u32 = 1280;
+/// Title and legend, and one row of panels.
+const HEADER_PX: u32 = 118;
+const ROW_PX: u32 = 421;
 /// Pixels of a PNG for one unit of the SVG.
 const PNG_SCALE: f32 = 2.0;
 
@@ -47,12 +53,22 @@ impl Kind {
 
 /// Draws forecasts on one figure.
 pub(crate) fn draw(forecasts: &[Forecast], kind: Kind) -> Result<Vec<u8>, Failure> {
+    render(&panels::figure(forecasts), kind)
+}
+
+/// Draws timings of all-reduces.
+pub(crate) fn draw_timings(rows: &[Timing], title: &str, kind: Kind) -> Result<Vec<u8>, Failure> {
+    render(&panels::timings(rows, title), kind)
+}
+
+fn render(figure: &panels::Figure, kind: Kind) -> Result<Vec<u8>, Failure> {
     register_fonts();
-    let figure = panels::figure(forecasts);
+    let rows = figure.panels.len().div_ceil(COLUMNS) as u32;
+    let size = (WIDTH, HEADER_PX + ROW_PX * rows);
     let mut svg = String::new();
-    canvas::draw(&figure, SVGBackend::with_string(&mut svg, SIZE))
+    canvas::draw(figure, SVGBackend::with_string(&mut svg, size))
         .map_err(|error| Failure::Runtime(format!("failed to draw the figure: {error}")))?;
-    let svg = described(&svg, &figure);
+    let svg = described(&svg, figure);
     match kind {
         Kind::Svg => Ok(svg.into_bytes()),
         Kind::Png => rasterise(&svg),

@@ -1,5 +1,6 @@
 //! What a figure shows, as data: panels with axes, curves, bars and published points.
 
+use foretrain_sim::collective::Timing;
 use foretrain_sim::forecast::{Forecast, Point, PublishedPoint, Quantity};
 use plotters::style::RGBColor;
 
@@ -103,6 +104,42 @@ fn series(forecasts: &[Forecast]) -> Vec<Series<'_>> {
         only.mark_color = style::PUBLISHED;
     }
     all
+}
+
+/// The figure of some timings: time and bus bandwidth against size, a curve for each algorithm and
+/// number of ranks.
+pub(super) fn timings(rows: &[Timing], title: &str) -> Figure {
+    let curves: Vec<&[Timing]> = rows
+        .chunk_by(|left, right| left.algorithm == right.algorithm && left.ranks == right.ranks)
+        .collect();
+    let draw = |of: fn(&Timing) -> f64| -> Vec<Curve> {
+        let points =
+            |rows: &[Timing]| rows.iter().map(|r| (r.message_bytes as f64, of(r))).collect();
+        let numbered = curves.iter().enumerate();
+        numbered
+            .map(|(index, rows)| Curve {
+                color: style::curve(index),
+                dashed: false,
+                points: points(rows),
+            })
+            .collect()
+    };
+    let sizes = || Axis::sizes("message size", rows.iter().map(|row| row.message_bytes as f64));
+    let (time, bandwidth) = (draw(|row| row.time_us), draw(|row| row.busbw_gbyte_per_s));
+    let time_axis = Axis::log("us", Style::Plain, values(&time, &[]));
+    let high = values(&bandwidth, &[]).fold(0.0, f64::max) * 1.1;
+    let bandwidth_axis = Axis::from_zero("GB/s", Style::Plain, high);
+    let name = |rows: &[Timing]| format!("{}, {} ranks", rows[0].algorithm, rows[0].ranks);
+    let numbered = curves.iter().enumerate();
+    Figure {
+        title: title.to_owned(),
+        subtitle: format!("foretrain {}, no scenario, no profile", env!("CARGO_PKG_VERSION")),
+        legend: numbered.map(|(i, rows)| (Sign::Line, style::curve(i), name(rows))).collect(),
+        panels: vec![
+            panel("Time of one all-reduce", sizes(), time_axis, time),
+            panel("Bus bandwidth", sizes(), bandwidth_axis, bandwidth),
+        ],
+    }
 }
 
 /// The figure of some forecasts (at least one).

@@ -6,8 +6,8 @@ use plotters::style::RGBColor;
 pub(super) const FAMILY: &str = "Roboto, Helvetica, Arial, sans-serif";
 
 /// The palette of Okabe and Ito ("Color Universal Design", 2008), which colour-blind people can
-/// tell apart.
-pub(super) const CURVES: [RGBColor; 7] = [
+/// tell apart; then two more for figures with many curves.
+pub(super) const CURVES: [RGBColor; 9] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
@@ -15,6 +15,8 @@ pub(super) const CURVES: [RGBColor; 7] = [
     RGBColor(86, 180, 233),
     RGBColor(230, 159, 0),
     RGBColor(90, 90, 90),
+    RGBColor(117, 70, 160),
+    RGBColor(140, 86, 75),
 ];
 
 pub(super) const COMPUTE: RGBColor = RGBColor(0, 114, 178);

@@ -85,63 +85,150 @@ impl std::error::Error for TimingError {}
 /// Half of what u64 picoseconds reach.
 const TIME_PS_MAX: f64 = (u64::MAX / 2) as f64;
 
-/// Times one all-reduce of `bytes` whose ranks start uniformly at random within `jitter`.
-///
-/// # Errors
-/// If there is nothing to time, or it cannot be scheduled or run.
-pub fn time_all_reduce(
-    algorithm: Algorithm,
-    ranks: u32,
-    bytes: Bytes,
-    network: &TwoLevel,
-    jitter: SimDuration,
-    streams: &Streams,
-    engine: Engine,
-) -> Result<Timing, TimingError> {
-    if ranks < 2 || bytes == Bytes::ZERO {
-        return Err(TimingError::Nothing);
-    }
-    let schedule = algorithm.schedule(ranks, bytes).map_err(TimingError::Collective)?;
-    let longest_ps: f64 = schedule
-        .phases()
-        .iter()
-        .map(|phase| {
-            let message = network.slowest_message_time(phase.message_bytes);
-            f64::from(phase.rounds()) * message.as_ps() as f64
-        })
-        .sum();
-    if longest_ps + jitter.as_ps() as f64 > TIME_PS_MAX {
-        return Err(TimingError::TooLong);
-    }
-    let starts: Vec<SimTime> = (0..ranks)
-        .map(|rank| match jitter.as_ps() {
-            0 => SimTime::ZERO,
-            jitter => {
-                let mut stream = streams.stream(&Rank(rank).to_string(), "start");
-                SimTime::from_ps(stream.random_range(0..=jitter))
-            }
-        })
-        .collect();
-    let finished = match engine {
-        Engine::Arrays => replay_arrays(&schedule, network, &starts),
-        Engine::Events => {
-            let starts: Vec<Option<SimTime>> = starts.iter().copied().map(Some).collect();
-            replay_events(&schedule, network, &starts).map_err(TimingError::Run)?
+/// Where and how an all-reduce is timed.
+#[derive(Debug, Clone, Copy)]
+pub struct Bench<'a> {
+    /// How many ranks.
+    pub ranks: u32,
+    /// What carries the messages.
+    pub network: &'a TwoLevel,
+    /// Ranks start uniformly at random within this time.
+    pub jitter: SimDuration,
+    /// Where the random starts come from.
+    pub streams: &'a Streams,
+    /// What evaluates the messages.
+    pub engine: Engine,
+}
+
+/// A size from which another algorithm is faster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Crossover {
+    /// How many ranks.
+    pub ranks: u32,
+    /// The smallest size at which the next algorithm is faster.
+    pub from_bytes: u64,
+    /// The fastest below that size.
+    pub below: String,
+    /// The fastest from that size on.
+    pub above: String,
+}
+
+impl Bench<'_> {
+    /// Times one all-reduce of `bytes`.
+    ///
+    /// # Errors
+    /// If there is nothing to time, or it cannot be scheduled or run.
+    pub fn time(&self, algorithm: Algorithm, bytes: Bytes) -> Result<Timing, TimingError> {
+        let &Self { ranks, network, .. } = self;
+        if ranks < 2 || bytes == Bytes::ZERO {
+            return Err(TimingError::Nothing);
         }
-    };
-    let first = starts.iter().min().copied().unwrap_or_default();
-    let time = finished.iter().max().copied().unwrap_or_default().since(first);
-    let gbyte_per_s = bytes.get() as f64 / 1e9 / time.as_seconds();
-    Ok(Timing {
-        algorithm: algorithm.name().to_string(),
-        ranks,
-        message_bytes: bytes.get(),
-        time_us: time.as_us(),
-        algbw_gbyte_per_s: gbyte_per_s,
-        busbw_gbyte_per_s: gbyte_per_s * 2.0 * f64::from(ranks - 1) / f64::from(ranks),
-        messages: schedule.messages(),
-        engine,
-    })
+        let schedule = algorithm.schedule(ranks, bytes).map_err(TimingError::Collective)?;
+        let longest_ps: f64 = schedule
+            .phases()
+            .iter()
+            .map(|phase| {
+                let message = network.slowest_message_time(phase.message_bytes);
+                f64::from(phase.rounds()) * message.as_ps() as f64
+            })
+            .sum();
+        if longest_ps + self.jitter.as_ps() as f64 > TIME_PS_MAX {
+            return Err(TimingError::TooLong);
+        }
+        let starts = self.starts();
+        let finished = match self.engine {
+            Engine::Arrays => replay_arrays(&schedule, network, &starts),
+            Engine::Events => {
+                let starts: Vec<Option<SimTime>> = starts.iter().copied().map(Some).collect();
+                replay_events(&schedule, network, &starts).map_err(TimingError::Run)?
+            }
+        };
+        let first = starts.iter().min().copied().unwrap_or_default();
+        let time = finished.iter().max().copied().unwrap_or_default().since(first);
+        let gbyte_per_s = bytes.get() as f64 / 1e9 / time.as_seconds();
+        Ok(Timing {
+            algorithm: algorithm.name().to_string(),
+            ranks,
+            message_bytes: bytes.get(),
+            time_us: time.as_us(),
+            algbw_gbyte_per_s: gbyte_per_s,
+            busbw_gbyte_per_s: gbyte_per_s * 2.0 * f64::from(ranks - 1) / f64::from(ranks),
+            messages: schedule.messages(),
+            engine: self.engine,
+        })
+    }
+
+    fn starts(&self) -> Vec<SimTime> {
+        (0..self.ranks)
+            .map(|rank| match self.jitter.as_ps() {
+                0 => SimTime::ZERO,
+                jitter => {
+                    let mut stream = self.streams.stream(&Rank(rank).to_string(), "start");
+                    SimTime::from_ps(stream.random_range(0..=jitter))
+                }
+            })
+            .collect()
+    }
+
+    /// The sizes at which the fastest of `algorithms` changes, between neighbours of `sizes`.
+    ///
+    /// Between two sizes with different winners the change is found by bisection; a third algorithm
+    /// that wins only in between is not seen: give more sizes.
+    ///
+    /// # Errors
+    /// As [`Bench::time`].
+    pub fn crossovers(
+        &self,
+        algorithms: &[Algorithm],
+        sizes: &[Bytes],
+    ) -> Result<Vec<Crossover>, TimingError> {
+        let mut sizes = sizes.to_vec();
+        sizes.sort_unstable();
+        let mut winners = Vec::new();
+        for &size in &sizes {
+            if let Some(winner) = self.fastest(algorithms, size)? {
+                winners.push((size, winner));
+            }
+        }
+        let mut crossovers = Vec::new();
+        for pair in winners.windows(2) {
+            let [(mut low, below), (mut high, above)] = [pair[0], pair[1]];
+            if below == above {
+                continue;
+            }
+            while high.get() - low.get() > 1 {
+                let middle = Bytes::new(low.get() + (high.get() - low.get()) / 2);
+                if self.fastest(&[below, above], middle)? == Some(above) {
+                    high = middle;
+                } else {
+                    low = middle;
+                }
+            }
+            crossovers.push(Crossover {
+                ranks: self.ranks,
+                from_bytes: high.get(),
+                below: below.name().to_string(),
+                above: above.name().to_string(),
+            });
+        }
+        Ok(crossovers)
+    }
+
+    /// The fastest algorithm; of equals the first.
+    fn fastest(
+        &self,
+        algorithms: &[Algorithm],
+        bytes: Bytes,
+    ) -> Result<Option<Algorithm>, TimingError> {
+        let mut best: Option<(f64, Algorithm)> = None;
+        for &algorithm in algorithms {
+            let time_us = self.time(algorithm, bytes)?.time_us;
+            if best.is_none_or(|(fastest_us, _)| time_us < fastest_us) {
+                best = Some((time_us, algorithm));
+            }
+        }
+        Ok(best.map(|(_, algorithm)| algorithm))
+    }
 }
 
 #[cfg(test)]
@@ -150,10 +237,10 @@ mod tests {
 
     fn time(ranks: u32, bytes: u64, link: &str, jitter: &str) -> Result<Timing, TimingError> {
         let network = TwoLevel::uniform(link.parse().unwrap());
-        let jitter = jitter.parse().unwrap();
-        let streams = Streams::new(1);
-        let bytes = Bytes::new(bytes);
-        time_all_reduce(Algorithm::Ring, ranks, bytes, &network, jitter, &streams, Engine::Arrays)
+        let (jitter, streams) = (jitter.parse().unwrap(), Streams::new(1));
+        let (network, streams) = (&network, &streams);
+        let bench = Bench { ranks, network, jitter, streams, engine: Engine::Arrays };
+        bench.time(Algorithm::Ring, Bytes::new(bytes))
     }
 
     #[test]
@@ -170,6 +257,29 @@ mod tests {
         let sharp = time(64, 1 << 20, "12 GB/s, 5 us", "0 us").unwrap().time_us;
         let late = time(64, 1 << 20, "12 GB/s, 5 us", "1 ms").unwrap().time_us;
         assert!(late > sharp && late <= sharp + 1000.0, "{sharp} {late}");
+    }
+
+    #[test]
+    fn a_crossover_is_where_two_closed_forms_meet() {
+        // 8 ranks, 1 GB/s, 1 us: ring 14 (1 us + S/8), halving-doubling 6 us + 2 (S/2 + S/4 + S/8).
+        // 14 + 1.75 S = 6 + 1.75 S never meets: halving-doubling wins. With groups of 2 on a
+        // slower network the hierarchical algorithm: 4 (1 + S/2) + 6 (1 + S/4) = 10 + 3.5 S us, S in
+        // kB, meets the ring's 14 + 1.75 S at S = 4/1.75 = 2.2857 kB.
+        let network = TwoLevel::uniform("1 GB/s, 1 us".parse().unwrap());
+        let streams = Streams::new(1);
+        let (jitter, engine) = (SimDuration::ZERO, Engine::Arrays);
+        let bench = Bench { ranks: 8, network: &network, jitter, streams: &streams, engine };
+        let sizes = [Bytes::new(64), Bytes::new(1 << 20)];
+        let two = [Algorithm::Ring, Algorithm::Hierarchical { group: 2 }];
+        let crossovers = bench.crossovers(&two, &sizes).unwrap();
+        let [Crossover { from_bytes, below, above, .. }] = crossovers.as_slice() else {
+            panic!("{crossovers:?}")
+        };
+        assert_eq!((below.as_str(), above.as_str()), ("hierarchical", "ring"));
+        // Messages carry whole bytes, so the forms meet within a few bytes.
+        assert!(from_bytes.abs_diff(2286) <= 8, "{from_bytes}");
+        let never = [Algorithm::Ring, Algorithm::HalvingDoubling];
+        assert_eq!(bench.crossovers(&never, &sizes), Ok(Vec::new()));
     }
 
     #[test]

@@ -58,6 +58,24 @@ impl TwoLevel {
         Self { contention, ..self }
     }
 
+    /// Ranks of one node.
+    #[must_use]
+    pub const fn ranks_per_node(&self) -> u32 {
+        self.ranks_per_node
+    }
+
+    /// The link inside a node.
+    #[must_use]
+    pub const fn intra_node(&self) -> Link {
+        self.intra_node
+    }
+
+    /// The link between nodes: all interfaces of a node.
+    #[must_use]
+    pub const fn inter_node(&self) -> Link {
+        self.inter_node
+    }
+
     /// Whether messages slow each other down.
     #[must_use]
     pub const fn contention(&self) -> Contention {

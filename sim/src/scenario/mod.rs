@@ -25,7 +25,8 @@ pub use names::{GradientPrecision, LinkName};
 pub use resolve::{Case, CostRates};
 pub use spec::schema;
 
-use spec::PublishedSpec;
+use crate::network::TwoLevel;
+use spec::{ClusterSpec, PublishedSpec, ScenarioSpec};
 
 /// A checked scenario: points to simulate, and what was published about them.
 #[derive(Debug, Clone)]
@@ -50,6 +51,54 @@ pub struct Overrides {
     /// Measured steps of each point.
     pub steps: Option<u32>,
 }
+
+/// The network of a cluster, and where its figures are from.
+#[derive(Debug, Clone)]
+pub struct ClusterNetwork {
+    /// What carries messages.
+    pub network: TwoLevel,
+    /// Ranks of one node.
+    pub ranks_per_node: u32,
+    /// Its links, and where they are from.
+    pub sources: Vec<InputSource>,
+}
+
+/// The network of `accelerators` accelerators on the machines of `cluster`.
+///
+/// # Errors
+/// If a name is unknown or something is missing, saying what and how to mend it.
+pub fn cluster_network(
+    cluster: &ClusterSpec,
+    accelerators: u32,
+) -> Result<ClusterNetwork, ClusterError> {
+    let spec = ScenarioSpec { cluster: cluster.clone(), ..ScenarioSpec::default() };
+    let machine = machine::Machine::new(&spec)?;
+    let network = machine.network(accelerators)?;
+    let sources = machine.sources.into_iter().filter(|source| source.what != "accelerator");
+    Ok(ClusterNetwork {
+        network,
+        ranks_per_node: machine.accelerators_per_node,
+        sources: sources.collect(),
+    })
+}
+
+/// What is wrong with the description of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterError(String);
+
+impl From<problem::Problem> for ClusterError {
+    fn from(problem: problem::Problem) -> Self {
+        Self(format!("`{}`: {}", problem.key, problem.problem))
+    }
+}
+
+impl std::fmt::Display for ClusterError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ClusterError {}
 
 impl Scenario {
     /// Reads and checks a scenario.
