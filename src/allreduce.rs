@@ -1,10 +1,10 @@
 //! `foretrain allreduce`: time all-reduces, every message evaluated.
 
-use foretrain_sim::collective::{Algorithm, Bench, Crossover, Timing, TimingError};
+use foretrain_sim::collective::{Algorithm, Bench, CollectiveError, Fastest, Timing, TimingError};
 use foretrain_sim::network::{Contention, Link, TwoLevel};
 use foretrain_sim::random::Streams;
-use foretrain_sim::scenario::cluster_network;
 use foretrain_sim::scenario::spec::ClusterSpec;
+use foretrain_sim::scenario::{LinkName, cluster_network};
 use foretrain_sim::units::{Bytes, SimDuration};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -40,10 +40,16 @@ struct Report {
     foretrain: Made,
     rows: Vec<Timing>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    crossovers: Option<Vec<Crossover>>,
+    fastest: Option<Vec<Fastest>>,
 }
 
 pub(crate) fn run(arguments: &AllreduceArguments) -> Result<(), Failure> {
+    if arguments.compare
+        && (each_once(&arguments.algorithm).len() < 2 || sizes(arguments).len() < 2)
+    {
+        let message = "--compare needs several algorithms and several sizes";
+        return Err(Failure::Usage(message.to_owned()));
+    }
     let plot = match &arguments.plot {
         Some(path) => Some((figure::Kind::of(path)?, OutputFile::create(path)?)),
         None => None,
@@ -92,11 +98,14 @@ fn network(arguments: &AllreduceArguments) -> Result<(TwoLevel, Vec<u32>), Failu
     };
     let cluster = ClusterSpec {
         node: Some(name.clone()),
+        intra_node_link: arguments.intra_link.map(LinkName::Given),
+        inter_node_link: arguments.link.map(LinkName::Given),
         contention: Some(contention),
         ..ClusterSpec::default()
     };
+    let failed =
+        |error| Failure::Usage(format!("--cluster {name}: {error} (here: --link, --intra-link)"));
     // Of two nodes, so that links inside and between nodes are both looked up.
-    let failed = |error| Failure::Usage(format!("--cluster {name}: {error}"));
     let one = cluster_network(&cluster, 1).map_err(failed)?;
     let several = cluster_network(&cluster, 2 * one.ranks_per_node).map_err(failed)?;
     let per_node = several.ranks_per_node;
@@ -115,19 +124,21 @@ fn measure(
     ranks: &[u32],
 ) -> Result<Report, Failure> {
     let streams = Streams::new(made.seed);
-    let sizes: Vec<Bytes> = arguments.size.iter().flat_map(|sizes| sizes.0.clone()).collect();
-    let (mut rows, mut crossovers) = (Vec::new(), Vec::new());
-    for &ranks in ranks {
+    let sizes = sizes(arguments);
+    let (mut rows, mut fastest) = (Vec::new(), Vec::new());
+    for ranks in each_once(ranks) {
         let engine = arguments.engine.into();
         let bench = Bench { ranks, network, jitter: made.jitter, streams: &streams, engine };
         let failed = |error| match error {
             TimingError::Run(error) => Failure::Runtime(error.to_string()),
+            TimingError::Nothing | TimingError::Collective(CollectiveError::Ranks(_)) => {
+                Failure::Usage(error.to_string())
+            }
             error => Failure::Usage(format!("{ranks} ranks: {error}")),
         };
-        let algorithms = arguments
-            .algorithm
-            .iter()
-            .map(|name| algorithm(&made, *name))
+        let algorithms = each_once(&arguments.algorithm)
+            .into_iter()
+            .map(|name| algorithm(&made, name, ranks))
             .collect::<Result<Vec<Algorithm>, Failure>>()?;
         for &algorithm in &algorithms {
             for &size in &sizes {
@@ -135,17 +146,37 @@ fn measure(
             }
         }
         if arguments.compare {
-            crossovers.extend(bench.crossovers(&algorithms, &sizes).map_err(failed)?);
+            fastest.extend(bench.fastest(&algorithms, &sizes).map_err(failed)?);
         }
     }
-    let crossovers = arguments.compare.then_some(crossovers);
-    Ok(Report { foretrain: made, rows, crossovers })
+    let fastest = arguments.compare.then_some(fastest);
+    Ok(Report { foretrain: made, rows, fastest })
 }
 
-fn algorithm(made: &Made, name: AlgorithmArgument) -> Result<Algorithm, Failure> {
+/// The sizes asked for, increasing.
+fn sizes(arguments: &AllreduceArguments) -> Vec<Bytes> {
+    let mut sizes: Vec<Bytes> = arguments.size.iter().flat_map(|sizes| sizes.0.clone()).collect();
+    sizes.sort_unstable();
+    sizes.dedup();
+    sizes
+}
+
+/// Values in the order given, without repeats.
+fn each_once<T: Copy + PartialEq>(values: &[T]) -> Vec<T> {
+    let mut kept = Vec::new();
+    for &value in values {
+        if !kept.contains(&value) {
+            kept.push(value);
+        }
+    }
+    kept
+}
+
+fn algorithm(made: &Made, name: AlgorithmArgument, ranks: u32) -> Result<Algorithm, Failure> {
     let missing =
         |flag: &str| Failure::Usage(format!("{flag} is missing: this algorithm needs it"));
-    let group = || made.group.ok_or_else(|| missing("--group"));
+    // As in a scenario, a group of more ranks than there are is one group of all.
+    let group = || made.group.map(|group| group.min(ranks)).ok_or_else(|| missing("--group"));
     Ok(match name {
         AlgorithmArgument::Ring => Algorithm::Ring,
         AlgorithmArgument::Hierarchical => Algorithm::Hierarchical { group: group()? },
@@ -177,6 +208,9 @@ fn text(report: &Report) -> String {
     if *ranks_per_node > 1 {
         text += &format!("; {ranks_per_node} ranks a node, inside {intra_link}");
         text += &format!("; contention {contention}");
+    }
+    if let Some(group) = made.group {
+        text += &format!("; groups of {group}");
     }
     if *jitter > SimDuration::ZERO {
         text += &format!("; starts within {jitter}");
@@ -211,22 +245,28 @@ fn text(report: &Report) -> String {
         ]);
     }
     text += &format!("\n{}\n", table.trim_fmt());
-    if let Some(crossovers) = &report.crossovers {
-        text += &compared(crossovers);
+    if let Some(fastest) = &report.fastest {
+        text += &format!("\n{}", fastest_text(fastest));
     }
     text
 }
 
-/// Which algorithm is the fastest from which size on.
-fn compared(crossovers: &[Crossover]) -> String {
-    if crossovers.is_empty() {
-        return "\nThe same algorithm is the fastest at all sizes.\n".to_owned();
+/// A line for each number of ranks: which algorithm is the fastest from which size on.
+fn fastest_text(fastest: &[Fastest]) -> String {
+    let mut text = String::new();
+    for entries in fastest.chunk_by(|left, right| left.ranks == right.ranks) {
+        let [first, later @ ..] = entries else { continue };
+        text += &format!("{} ranks: {} is the fastest", first.ranks, first.algorithm);
+        if later.is_empty() {
+            text += " at all these sizes";
+        }
+        for Fastest { from_bytes, algorithm, .. } in later {
+            let bytes = thousands(*from_bytes as f64, 0);
+            text += &format!(", from {bytes} bytes on {algorithm}");
+        }
+        text += "\n";
     }
-    let line = |Crossover { ranks, from_bytes, below, above }: &Crossover| {
-        let bytes = thousands(*from_bytes as f64, 0);
-        format!("{ranks} ranks: {above} is faster than {below} from {bytes} bytes on\n")
-    };
-    format!("\n{}", crossovers.iter().map(line).collect::<String>())
+    text
 }
 
 /// One object a row, each with what made it.

@@ -23,7 +23,7 @@ Exit codes: 0 good, 2 usage, 3 invalid scenario or profile, 4 measurement reject
 pub(crate) enum Command {
     /// Forecast a scenario: throughput, where each step goes, time to train, cost
     Simulate(SimulateArguments),
-    /// Time one all-reduce, every message evaluated
+    /// Time all-reduces over algorithms, ranks and sizes, every message evaluated
     Allreduce(AllreduceArguments),
     /// Draw saved forecasts, several on one figure
     Plot(PlotArguments),
@@ -141,7 +141,7 @@ pub(crate) enum ContentionArgument {
 
 #[derive(Debug, Args)]
 pub(crate) struct AllreduceArguments {
-    /// The algorithms, each a row [default: ring]
+    /// The algorithms, each a row
     #[arg(long, value_enum, value_delimiter = ',', default_value = "ring")]
     pub(crate) algorithm: Vec<AlgorithmArgument>,
     /// The numbers of ranks, each a row
@@ -151,23 +151,23 @@ pub(crate) struct AllreduceArguments {
     #[arg(long, value_delimiter = ',', required = true)]
     pub(crate) size: Vec<Sizes>,
     /// The link between ranks: bandwidth one way and latency, such as "100 Gbit/s, 1 us"
-    #[arg(long, required_unless_present = "cluster", conflicts_with = "cluster")]
+    #[arg(long, required_unless_present = "cluster")]
     pub(crate) link: Option<Link>,
     /// The link between ranks of one node [default: as --link]
-    #[arg(long, value_name = "LINK", requires = "ranks_per_node", conflicts_with = "cluster")]
+    #[arg(long, value_name = "LINK")]
     pub(crate) intra_link: Option<Link>,
     /// Ranks of one node
     #[arg(long, value_name = "RANKS", value_parser = clap::value_parser!(u32).range(1..),
           conflicts_with = "cluster")]
     pub(crate) ranks_per_node: Option<u32>,
-    /// A node of the catalogue, such as dgx-a100, in place of --link
+    /// A node of the catalogue, such as dgx-a100; --link and --intra-link replace its links
     #[arg(long, value_name = "NODE")]
     pub(crate) cluster: Option<String>,
     /// The numbers of such nodes, each a row, in place of --ranks
     #[arg(long, value_delimiter = ',', requires = "cluster", conflicts_with = "ranks",
           value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) nodes: Vec<u32>,
-    /// Say from which size on another of the algorithms is faster
+    /// Say which of the algorithms is the fastest from which size on
     #[arg(long)]
     pub(crate) compare: bool,
     /// Draw time and bus bandwidth against size (.svg or .png)

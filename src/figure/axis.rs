@@ -84,7 +84,10 @@ impl Axis {
         let coarse = [&[1.0, 2.0, 3.0, 5.0][..], &[1.0, 2.0, 5.0], &[1.0, 3.0], &[1.0]];
         let candidates = [&[&tenth[..], &fifth, &half][..], &coarse].concat();
         let fitting = candidates.into_iter().map(within).find(|ticks| ticks.len() <= 9);
-        let ticks = fitting.unwrap_or_default();
+        let ticks = fitting.unwrap_or_else(|| {
+            let tens = within(&[1.0]);
+            tens.iter().copied().step_by(tens.len().div_ceil(9)).collect()
+        });
         Self { title: title.to_owned(), scale: Scale::Log, style, range, ticks }
     }
 

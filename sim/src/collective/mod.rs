@@ -32,7 +32,7 @@ mod tests;
 pub use replay_arrays::{ArrayReplay, replay_arrays};
 pub use replay_events::{EventReplay, Started, replay_events};
 pub use schedule::{Fold, Pattern, Peers, Phase, Schedule, Sharers, Teams};
-pub use timing::{Bench, Crossover, Engine, Timing, TimingError};
+pub use timing::{Bench, Engine, Fastest, Timing, TimingError};
 
 use std::fmt;
 

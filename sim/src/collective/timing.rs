@@ -100,17 +100,15 @@ pub struct Bench<'a> {
     pub engine: Engine,
 }
 
-/// A size from which another algorithm is faster.
+/// From which size on an algorithm is the fastest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Crossover {
+pub struct Fastest {
     /// How many ranks.
     pub ranks: u32,
-    /// The smallest size at which the next algorithm is faster.
+    /// The smallest size, up to the next entry of the same ranks.
     pub from_bytes: u64,
-    /// The fastest below that size.
-    pub below: String,
-    /// The fastest from that size on.
-    pub above: String,
+    /// The algorithm.
+    pub algorithm: String,
 }
 
 impl Bench<'_> {
@@ -128,7 +126,7 @@ impl Bench<'_> {
             .phases()
             .iter()
             .map(|phase| {
-                let message = network.slowest_message_time(phase.message_bytes);
+                let message = network.slowest_message_time(phase.message_bytes, ranks);
                 f64::from(phase.rounds()) * message.as_ps() as f64
             })
             .sum();
@@ -170,52 +168,60 @@ impl Bench<'_> {
             .collect()
     }
 
-    /// The sizes at which the fastest of `algorithms` changes, between neighbours of `sizes`.
+    /// Which of `algorithms` is the fastest from which size on, within the range of `sizes`.
     ///
-    /// Between two sizes with different winners the change is found by bisection; a third algorithm
-    /// that wins only in between is not seen: give more sizes.
+    /// Where neighbours of `sizes` have different winners the change is found by bisection; an
+    /// algorithm that wins only between two sizes with the same winner is not seen.
     ///
     /// # Errors
     /// As [`Bench::time`].
-    pub fn crossovers(
+    pub fn fastest(
         &self,
         algorithms: &[Algorithm],
         sizes: &[Bytes],
-    ) -> Result<Vec<Crossover>, TimingError> {
+    ) -> Result<Vec<Fastest>, TimingError> {
         let mut sizes = sizes.to_vec();
         sizes.sort_unstable();
-        let mut winners = Vec::new();
-        for &size in &sizes {
-            if let Some(winner) = self.fastest(algorithms, size)? {
-                winners.push((size, winner));
+        let mut winners: Vec<(Bytes, Algorithm)> = Vec::new();
+        for size in sizes {
+            let Some(winner) = self.winner(algorithms, size)? else { continue };
+            match winners.last().copied() {
+                Some(last) => self.changes(algorithms, last, (size, winner), &mut winners)?,
+                None => winners.push((size, winner)),
             }
         }
-        let mut crossovers = Vec::new();
-        for pair in winners.windows(2) {
-            let [(mut low, below), (mut high, above)] = [pair[0], pair[1]];
-            if below == above {
-                continue;
-            }
-            while high.get() - low.get() > 1 {
-                let middle = Bytes::new(low.get() + (high.get() - low.get()) / 2);
-                if self.fastest(&[below, above], middle)? == Some(above) {
-                    high = middle;
-                } else {
-                    low = middle;
-                }
-            }
-            crossovers.push(Crossover {
-                ranks: self.ranks,
-                from_bytes: high.get(),
-                below: below.name().to_string(),
-                above: above.name().to_string(),
-            });
+        let entry = |(bytes, algorithm): (Bytes, Algorithm)| Fastest {
+            ranks: self.ranks,
+            from_bytes: bytes.get(),
+            algorithm: algorithm.name().to_string(),
+        };
+        Ok(winners.into_iter().map(entry).collect())
+    }
+
+    /// Adds the changes of the winner between two sizes.
+    fn changes(
+        &self,
+        algorithms: &[Algorithm],
+        low: (Bytes, Algorithm),
+        high: (Bytes, Algorithm),
+        winners: &mut Vec<(Bytes, Algorithm)>,
+    ) -> Result<(), TimingError> {
+        if low.1 == high.1 {
+            return Ok(());
         }
-        Ok(crossovers)
+        let distance = high.0.get() - low.0.get();
+        if distance <= 1 {
+            winners.push(high);
+            return Ok(());
+        }
+        let size = Bytes::new(low.0.get() + distance / 2);
+        let middle = (size, self.winner(algorithms, size)?.unwrap_or(low.1));
+        self.changes(algorithms, low, middle, winners)?;
+        self.changes(algorithms, middle, high, winners)
     }
 
     /// The fastest algorithm; of equals the first.
-    fn fastest(
+    fn winner(
         &self,
         algorithms: &[Algorithm],
         bytes: Bytes,
@@ -271,15 +277,18 @@ mod tests {
         let bench = Bench { ranks: 8, network: &network, jitter, streams: &streams, engine };
         let sizes = [Bytes::new(64), Bytes::new(1 << 20)];
         let two = [Algorithm::Ring, Algorithm::Hierarchical { group: 2 }];
-        let crossovers = bench.crossovers(&two, &sizes).unwrap();
-        let [Crossover { from_bytes, below, above, .. }] = crossovers.as_slice() else {
-            panic!("{crossovers:?}")
-        };
-        assert_eq!((below.as_str(), above.as_str()), ("hierarchical", "ring"));
+        let fastest = bench.fastest(&two, &sizes).unwrap();
+        let names: Vec<&str> = fastest.iter().map(|entry| entry.algorithm.as_str()).collect();
+        assert_eq!(names, ["hierarchical", "ring"]);
         // Messages carry whole bytes, so the forms meet within a few bytes.
-        assert!(from_bytes.abs_diff(2286) <= 8, "{from_bytes}");
+        assert!(fastest[1].from_bytes.abs_diff(2286) <= 8, "{fastest:?}");
         let never = [Algorithm::Ring, Algorithm::HalvingDoubling];
-        assert_eq!(bench.crossovers(&never, &sizes), Ok(Vec::new()));
+        let fastest = bench.fastest(&never, &sizes).unwrap();
+        assert_eq!(fastest.len(), 1);
+        assert_eq!(
+            (fastest[0].from_bytes, fastest[0].algorithm.as_str()),
+            (64, "halving-doubling")
+        );
     }
 
     #[test]

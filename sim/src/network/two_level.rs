@@ -5,8 +5,9 @@
 //! long as the round lasts: each takes α + c·S/B, which is what fair sharing gives when they start
 //! together. With [`Contention::None`] each has the link to itself.
 //!
-//! What it leaves out: messages of different rounds or collectives that meet on a link, ranks of a
-//! round that start apart (they share all the same), and switches above the nodes.
+//! What it leaves out: messages that arrive at a node together (only those that leave share),
+//! messages of different rounds or collectives that meet on a link, ranks of a round that start
+//! apart (they share all the same), and switches above the nodes.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -88,13 +89,17 @@ impl TwoLevel {
         Self::new(1, link, link)
     }
 
-    /// What a message of `bytes` takes at most: on the slower kind of link, shared by all ranks of a
-    /// node.
+    /// What a message of `bytes` between any of `ranks` takes at most: on the slower kind of link,
+    /// shared by all ranks of a node.
     #[must_use]
-    pub fn slowest_message_time(&self, bytes: Bytes) -> SimDuration {
-        let ranks = u64::from(self.ranks_per_node);
-        let crowd = Bytes::new(bytes.get().saturating_mul(ranks));
-        self.intra_node.message_time(bytes).max(self.inter_node.message_time(crowd))
+    pub fn slowest_message_time(&self, bytes: Bytes, ranks: u32) -> SimDuration {
+        let inside = self.intra_node.message_time(bytes);
+        if ranks <= self.ranks_per_node {
+            return inside;
+        }
+        let sharers = if self.shares_links() { u64::from(self.ranks_per_node) } else { 1 };
+        let crowd = Bytes::new(bytes.get().saturating_mul(sharers));
+        inside.max(self.inter_node.message_time(crowd))
     }
 
     fn node(&self, rank: Rank) -> u32 {
@@ -112,11 +117,8 @@ impl NetworkModel for TwoLevel {
     }
 
     fn link(&self, from: Rank, to: Rank) -> LinkId {
-        if self.node(from) == self.node(to) {
-            LinkId::Accelerator(from.0)
-        } else {
-            LinkId::Node(self.node(from))
-        }
+        let own = self.contention == Contention::None || self.node(from) == self.node(to);
+        if own { LinkId::Accelerator(from.0) } else { LinkId::Node(self.node(from)) }
     }
 
     fn transmission_time(&self, from: Rank, to: Rank, bytes: Bytes) -> SimDuration {

@@ -63,7 +63,7 @@ pub(super) fn check_work(case: &Case) -> Result<(), Problem> {
         .phases()
         .iter()
         .map(|phase| {
-            let message = case.network.slowest_message_time(phase.message_bytes);
+            let message = case.network.slowest_message_time(phase.message_bytes, case.accelerators);
             f64::from(phase.rounds()) * message.as_seconds()
         })
         .sum();
