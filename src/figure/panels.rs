@@ -59,7 +59,8 @@ struct Series<'a> {
     color: RGBColor,
     mark_color: RGBColor,
     points: Vec<&'a Point>,
-    published: Vec<&'a PublishedPoint>,
+    /// Published rows, and whether they belong to other curves as well.
+    published: Vec<(&'a PublishedPoint, bool)>,
 }
 
 impl Series<'_> {
@@ -69,14 +70,41 @@ impl Series<'_> {
         Curve { color: self.color, dashed: false, points }
     }
 
-    /// Published points, in the curve's colour only where curves must be told apart.
+    /// Published points, in the curve's colour where they belong to it alone.
     fn marks(&self, quantity: Quantity, factor: f64) -> Vec<(RGBColor, f64, f64)> {
         self.published
             .iter()
-            .filter(|row| row.quantity == quantity)
-            .map(|row| (self.mark_color, f64::from(row.accelerators), factor * row.published))
+            .filter(|(row, _)| row.quantity == quantity)
+            .map(|(row, shared)| {
+                let color = if *shared { style::INK } else { self.mark_color };
+                let value = factor * row.published * self.scale(row);
+                (color, f64::from(row.accelerators), value)
+            })
             .collect()
     }
+
+    /// An efficiency published relative to several accelerators is drawn relative to one, by the
+    /// forecast's own ratio of the two.
+    fn scale(&self, row: &PublishedPoint) -> f64 {
+        let point = self.points.iter().find(|point| point.accelerators == row.accelerators);
+        match (row.quantity, point, row.predicted) {
+            (Quantity::ScalingEfficiency, Some(point), Some(predicted)) if predicted > 0.0 => {
+                point.scaling_efficiency / predicted
+            }
+            _ => 1.0,
+        }
+    }
+}
+
+/// Whether a published row stands beside several curves of its forecast.
+fn is_shared(row: &PublishedPoint, forecast: &Forecast) -> bool {
+    let same = |other: &&PublishedPoint| {
+        other.accelerators == row.accelerators
+            && other.quantity == row.quantity
+            && other.published == row.published
+            && other.source == row.source
+    };
+    forecast.published.iter().filter(same).count() > 1
 }
 
 fn series(forecasts: &[Forecast]) -> Vec<Series<'_>> {
@@ -96,7 +124,10 @@ fn series(forecasts: &[Forecast]) -> Vec<Series<'_>> {
                 color: style::curve(all.len()),
                 mark_color: style::curve(all.len()),
                 points: points.iter().collect(),
-                published: published.filter(|row| row.series.as_ref() == Some(series)).collect(),
+                published: published
+                    .filter(|row| row.series.as_ref() == Some(series))
+                    .map(|row| (row, is_shared(row, forecast)))
+                    .collect(),
             });
         }
     }
@@ -153,7 +184,7 @@ pub(super) fn figure(forecasts: &[Forecast]) -> Figure {
     panels.push(match series.as_slice() {
         [only] => step(only, counts()),
         _ if has_cost(&series) => cost(&series),
-        _ => busy(&series, counts()),
+        _ => waits(&series, counts()),
     });
     panels.push(duration(&series, counts()));
     Figure {
@@ -260,10 +291,13 @@ fn step(series: &Series<'_>, x: Axis) -> Panel {
     Panel { bars, marks, key, ..panel("Where a step goes", x, y, Vec::new()) }
 }
 
-fn busy(series: &[Series<'_>], x: Axis) -> Panel {
-    let curves = series.iter().map(|one| one.curve(|p| Some(p.accelerator_busy_percent))).collect();
-    let y = Axis::from_zero("of the time", Style::Percent, 106.0);
-    panel("Accelerators busy", x, y, curves)
+/// What a step waits: for communication, stragglers and input.
+fn waits(series: &[Series<'_>], x: Axis) -> Panel {
+    let curves: Vec<Curve> =
+        series.iter().map(|one| one.curve(|p| Some(p.step_ms - p.compute_ms))).collect();
+    let high = values(&curves, &[]).fold(0.0, f64::max) * 1.1;
+    let y = Axis::from_zero("ms a step", Style::Plain, high);
+    panel("Waiting for communication, stragglers, input", x, y, curves)
 }
 
 fn has_cost(series: &[Series<'_>]) -> bool {
@@ -302,4 +336,55 @@ fn duration(series: &[Series<'_>], x: Axis) -> Panel {
         series.iter().flat_map(|one| one.marks(Quantity::TimeToTrainMin, 1.0)).collect();
     let y = Axis::minutes("whole run", values(&curves, &marks));
     Panel { marks, ..panel("Time to train", x, y, curves) }
+}
+
+#[cfg(test)]
+mod tests {
+    use foretrain_sim::forecast::{Engine, forecast};
+    use foretrain_sim::scenario::{Overrides, Scenario};
+
+    use super::*;
+
+    fn forecast_of(published: &str) -> Forecast {
+        let text = format!(
+            r#"
+            name = "test"
+            [cluster]
+            node = "dgx-1-v100"
+            [training]
+            model = "resnet50"
+            per_accelerator_batch = 32
+            [simulation]
+            steps = 1
+            [sweep]
+            accelerators = [8, 64]
+            algorithm = ["ring", "hierarchical"]
+            {published}
+            "#
+        );
+        let scenario = Scenario::from_toml(&text, Overrides::default()).unwrap();
+        forecast(&scenario, Engine::Arrays, || {}).unwrap()
+    }
+
+    #[test]
+    fn a_published_point_beside_several_curves_has_no_curves_colour() {
+        let point = "[[published]]\naccelerators = 64\nsource = \"x\"\n";
+        let forecast = forecast_of(&format!("{point}images_per_s = \"9000 images/s\""));
+        let figure = figure(std::slice::from_ref(&forecast));
+        let marks = &figure.panels[0].marks;
+        assert_eq!(marks.len(), 2);
+        assert!(marks.iter().all(|mark| *mark == (style::INK, 64.0, 9000.0)));
+        assert_eq!(figure.legend.len(), 4);
+    }
+
+    #[test]
+    fn an_efficiency_relative_to_eight_is_drawn_relative_to_one() {
+        let point = "[[published]]\naccelerators = 64\nsource = \"x\"\n";
+        let relative = "scaling_efficiency = \"90 %\"\nrelative_to = 8";
+        let forecast = forecast_of(&format!("{point}{relative}"));
+        let figure = figure(std::slice::from_ref(&forecast));
+        let of_eight = forecast.points[0].scaling_efficiency;
+        let (_, _, drawn) = figure.panels[1].marks[0];
+        assert!((drawn - 90.0 * of_eight).abs() < 1e-9, "{drawn}");
+    }
 }
