@@ -6,9 +6,9 @@
 //! it is a ring. On links (αi, Bi) inside and (αe, Be) between groups without contention:
 //! 4(g−1)(αi + S/(g·Bi)) + 2(m−1)(αe + S/(m·Be)).
 
-use super::CollectiveError;
 use super::ring::pass;
 use super::schedule::{Pattern, Phase, Schedule, Teams};
+use super::{CollectiveError, check_group};
 use crate::units::Bytes;
 
 pub(super) fn all_reduce(
@@ -16,9 +16,7 @@ pub(super) fn all_reduce(
     group: u32,
     bytes: Bytes,
 ) -> Result<Schedule, CollectiveError> {
-    if group == 0 || !ranks.is_multiple_of(group) {
-        return Err(CollectiveError::GroupDoesNotDivide { group, ranks });
-    }
+    check_group(ranks, group)?;
     let groups = Teams::blocks(group);
     let masters = Teams::leaders(ranks / group, group);
     let message_bytes = bytes.div_ceil(u64::from(group));

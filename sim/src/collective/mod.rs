@@ -137,6 +137,14 @@ impl fmt::Display for CollectiveError {
 
 impl std::error::Error for CollectiveError {}
 
+/// Refuses groups that do not divide the ranks.
+fn check_group(ranks: u32, group: u32) -> Result<(), CollectiveError> {
+    if group == 0 || !ranks.is_multiple_of(group) {
+        return Err(CollectiveError::GroupDoesNotDivide { group, ranks });
+    }
+    Ok(())
+}
+
 impl Algorithm {
     /// The schedule of one all-reduce of `bytes` over `ranks`.
     ///

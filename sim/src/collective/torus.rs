@@ -6,9 +6,9 @@
 //! rows without contention: 2(g−1)(αi + S/(g·Bi)) + 2(m−1)(αe + S/(g·m·Be)). All columns work at the
 //! same time, so a node that is a row sends g messages at once.
 
-use super::CollectiveError;
 use super::ring::pass;
 use super::schedule::{Schedule, Teams};
+use super::{CollectiveError, check_group};
 use crate::units::Bytes;
 
 /// The all-reduce of `bytes` over `ranks` in rows of `group`.
@@ -17,9 +17,7 @@ pub(super) fn all_reduce(
     group: u32,
     bytes: Bytes,
 ) -> Result<Schedule, CollectiveError> {
-    if group == 0 || !ranks.is_multiple_of(group) {
-        return Err(CollectiveError::GroupDoesNotDivide { group, ranks });
-    }
+    check_group(ranks, group)?;
     let rows = Teams::blocks(group);
     let columns = Teams::columns(ranks / group, group);
     let part = bytes.div_ceil(u64::from(group));

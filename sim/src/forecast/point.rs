@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Engine, ForecastError};
 use crate::cost::{cost_usd, energy_kwh};
-use crate::fusion::gradients;
+use crate::fusion::{Fusion, gradients};
 use crate::jitter::Jitter;
 use crate::network::LinkId;
 use crate::random::Streams;
@@ -125,7 +125,8 @@ fn pipeline(case: &Case, rates: &InputRates) -> InputPipeline {
     }
 }
 
-/// Steps of an undisturbed run: after the warm-up each is like the one before.
+/// Steps of an undisturbed run: after the warm-up each is like the one before, unless ticks fall
+/// differently into each.
 const UNDISTURBED_STEPS: u32 = 10;
 
 /// The account of `steps` steps after the warm-up.
@@ -157,7 +158,10 @@ pub(super) fn point(case: &Case, engine: Engine) -> Result<Point, ForecastError>
     } else {
         let mut undisturbed = case.clone();
         undisturbed.jitter = Jitter::default();
-        let steps = case.steps.min(UNDISTURBED_STEPS);
+        let steps = match case.fusion {
+            Fusion::Cycle { .. } => case.steps,
+            _ => case.steps.min(UNDISTURBED_STEPS),
+        };
         account.summary(&self::account(&undisturbed, engine, steps, |_| {})?)
     };
     let step_s = summary.step_ms / 1e3;

@@ -4,7 +4,8 @@ use super::problem::Problem;
 use super::resolve::Case;
 use crate::catalogue::Accelerator;
 use crate::compute::Precision;
-use crate::units::Bytes;
+use crate::fusion::Fusion;
+use crate::units::{Bytes, SimDuration};
 use crate::workload::Network;
 
 /// What must fit at least: parameters with their optimizer state, and the activations kept for the
@@ -38,6 +39,8 @@ pub(super) fn check_memory(
 
 /// Longer simulated times than this, 116 days, are refused: u64 picoseconds reach 213.
 const SIMULATED_S_MAX: f64 = 1e7;
+/// A step of less time than this would be rounded to picoseconds too coarsely.
+const COMPUTE_S_MIN: f64 = 1e-6;
 /// More messages than this take hours.
 const MESSAGES_MAX: f64 = 1e13;
 /// A mean of jitter factors above this does not occur.
@@ -48,10 +51,22 @@ pub(super) fn check_work(case: &Case) -> Result<(), Problem> {
     let steps = f64::from(case.steps) + f64::from(case.warmup_steps);
     let slow: f64 = case.jitter.slow_ranks.iter().map(|slow| slow.factor).product();
     let varying = if case.jitter.variation > 0.0 { JITTER_MAX } else { 1.0 };
+    let compute_s = case.compute.step().as_seconds();
+    if compute_s < COMPUTE_S_MIN {
+        let problem = "a step of less than a microsecond: look for a rate that is far off";
+        return Err(Problem::new("compute.anchor", problem));
+    }
     let input_s = case.input.as_ref().map_or(0.0, |rates| {
         let image_s = rates.decode_s_per_image + rates.storage_s_per_image;
-        image_s * case.per_accelerator_batch as f64
+        let image_bytes = case.model.input_shape().elements() * case.precision.element_bytes();
+        let batch = Bytes::new(image_bytes) * case.per_accelerator_batch;
+        let copy = rates.host_link.map_or(SimDuration::ZERO, |link| link.message_time(batch));
+        image_s * case.per_accelerator_batch as f64 + copy.as_seconds()
     });
+    let tick_s = match case.fusion {
+        Fusion::Cycle { cycle, .. } => cycle.as_seconds(),
+        _ => 0.0,
+    };
     // At worst every tensor is a bucket; all of them together carry every gradient once.
     let buckets = case.model.tensors().count() as u64;
     let bytes = Bytes::new(case.model.parameter_count() * case.wire_element_bytes);
@@ -67,8 +82,10 @@ pub(super) fn check_work(case: &Case) -> Result<(), Problem> {
             f64::from(phase.rounds()) * message.as_seconds()
         })
         .sum();
-    let step_s =
-        case.compute.step().as_seconds() * slow * varying + input_s + latencies_s * buckets as f64;
+    // Packing and unpacking each read and write every byte.
+    let pack_s = 2.0 * case.memory_bandwidth.transmission_time(bytes * 2).as_seconds();
+    let reduce_s = (latencies_s + tick_s) * buckets as f64 + pack_s;
+    let step_s = compute_s * slow * varying + input_s + reduce_s;
     if steps * step_s > SIMULATED_S_MAX {
         let problem = format!(
             "{steps} steps of up to {step_s:.3e} s are more simulated time than {SIMULATED_S_MAX:.0e} s: \

@@ -215,16 +215,15 @@ fn accelerator(spec: &ScenarioSpec, node: Option<&NodeType>) -> Result<Accelerat
 
 /// What the scenario says of the accelerator, in place of its datasheet.
 fn corrections(given: &AcceleratorSpec) -> Vec<(&'static str, String)> {
-    let text = |value: Option<String>| value.into_iter();
-    let mut found = Vec::new();
-    found.extend(text(given.compute_units.map(|v| v.to_string())).map(|v| ("compute units", v)));
-    found.extend(text(given.matrix_rate.map(|v| v.to_string())).map(|v| ("matrix rate", v)));
-    found.extend(text(given.vector_rate.map(|v| v.to_string())).map(|v| ("vector rate", v)));
-    found.extend(text(given.memory.map(|v| v.to_string())).map(|v| ("memory", v)));
-    let bandwidth = text(given.memory_bandwidth.map(|v| v.to_string()));
-    found.extend(bandwidth.map(|v| ("memory bandwidth", v)));
-    found.extend(text(given.board_power.map(|v| v.to_string())).map(|v| ("board power", v)));
-    found
+    let values = [
+        ("compute units", given.compute_units.map(|v| v.to_string())),
+        ("matrix rate", given.matrix_rate.map(|v| v.to_string())),
+        ("vector rate", given.vector_rate.map(|v| v.to_string())),
+        ("memory", given.memory.map(|v| v.to_string())),
+        ("memory bandwidth", given.memory_bandwidth.map(|v| v.to_string())),
+        ("board power", given.board_power.map(|v| v.to_string())),
+    ];
+    values.into_iter().filter_map(|(what, value)| Some((what, value?))).collect()
 }
 
 /// An accelerator that only the scenario knows.

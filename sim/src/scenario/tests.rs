@@ -142,6 +142,13 @@ fn impossible_values_are_refused_where_they_stand() {
             "[jitter]\nvariation = \"1 %\"\n[compute]\nanchor = \"0.001 images/s at 64\"\n",
             "look for a rate",
         ),
+        ("[fusion]\nrule = \"cycle\"\ncycle_time = \"5000 h\"\n", "more simulated time"),
+        ("[input]\nhost_link = \"1 B/s, 0 us\"\n", "more simulated time"),
+        (
+            "[compute]\nanchor = \"1376 images/s at 64\"\n[accelerator]\nmemory_bandwidth = \"1 B/s\"\n",
+            "more simulated time",
+        ),
+        ("[compute]\nanchor = \"1000000000 images/s at 64\"\n", "less than a microsecond"),
         ("[cost]\nprice = \"3 EUR/h\"\n", "unknown unit `EUR/h`"),
     ] {
         let message = read(&format!("{BASE}{section}")).unwrap_err().to_string();

@@ -144,7 +144,7 @@ impl Mul<u64> for Bytes {
     type Output = Self;
 
     fn mul(self, count: u64) -> Self {
-        Self(self.0 * count)
+        Self(self.0.saturating_mul(count))
     }
 }
 
