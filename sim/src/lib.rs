@@ -97,6 +97,8 @@
 //! | ground | [`network`] · [`engine`] · [`workload`] · [`catalogue`] |
 //! | cellar | [`units`] · [`random`] |
 
+#![forbid(unsafe_code)]
+
 pub mod catalogue;
 pub mod collective;
 pub mod compute;
