@@ -15,7 +15,7 @@ use crate::fusion::Fusion;
 use crate::jitter::{Jitter, SlowRank};
 use crate::network::{Interconnect, Rank};
 use crate::units::{Bandwidth, Bytes, SimDuration};
-use crate::workload::Network;
+use crate::workload::{Network, NetworkName};
 
 /// ILSVRC-2012: images of the training and of the validation set.
 const IMAGENET_IMAGES: u64 = 1_281_167;
@@ -137,8 +137,8 @@ pub(super) fn case(
     let model = training
         .model
         .ok_or_else(|| {
-            let problem = "missing: expected one of resnet50, alexnet-bn";
-            Problem::new("training.model", problem)
+            let names = NetworkName::NAMES.join(", ");
+            Problem::new("training.model", format!("missing: expected one of {names}"))
         })?
         .network();
     let precision = training.precision.unwrap_or_default();

@@ -47,7 +47,7 @@ fn misspelt_keys_and_values_are_found() {
     assert_eq!(
         error("\"resnet50\"", "\"resnet-50\""),
         "7:9: `training.model`: unknown value `resnet-50`: did you mean `resnet50`? Expected one \
-         of resnet50, alexnet-bn"
+         of resnet50, resnet18, alexnet, alexnet-bn"
     );
     assert_eq!(
         error("[training]", "[trainning]"),
