@@ -19,6 +19,21 @@ pub(crate) const fn mix(mut bits: u64) -> u64 {
     bits ^ (bits >> 31)
 }
 
+/// Random bits that depend on a place and on no order: draw number `place` of `SplitMix64` seeded
+/// with `key`.
+#[inline(always)]
+#[must_use]
+pub const fn place_bits(key: u64, place: u64) -> u64 {
+    mix(key.wrapping_add(place.wrapping_add(1).wrapping_mul(GOLDEN)))
+}
+
+/// [`place_bits`] as a number in [0, 1), uniform.
+#[inline(always)]
+#[must_use]
+pub const fn place_uniform(key: u64, place: u64) -> f64 {
+    (place_bits(key, place) >> 11) as f64 / (1_u64 << 53) as f64
+}
+
 /// Where all streams of one simulation come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Streams {

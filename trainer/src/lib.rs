@@ -42,8 +42,10 @@
 
 mod bad_value;
 pub mod data;
+pub mod executor;
 pub mod loss_scale;
 pub mod optimizer;
+pub mod plan;
 pub mod schedule;
 
 pub use bad_value::BadValue;

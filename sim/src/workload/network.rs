@@ -183,6 +183,16 @@ impl Network {
         })
     }
 
+    /// The place of the node at `position` in forward order.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn index(&self, position: usize) -> NodeIndex {
+        assert!(position < self.nodes.len(), "{} has no node {position}", self.name);
+        NodeIndex(position)
+    }
+
     /// The node called `name`.
     #[must_use]
     pub fn node_named(&self, name: &str) -> Option<(NodeIndex, &Node)> {

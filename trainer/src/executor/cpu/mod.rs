@@ -1,0 +1,361 @@
+//! The executor for CPUs, which is the reference for all others.
+//!
+//! Activations are kept in the format `E`; whatever is computed is computed in its [`Real`].
+//! Kernels share the threads of a pool of the executor's own. How work is cut depends on sizes
+//! only, so the same step gives the same bits for any number of threads.
+
+mod batch_norm;
+mod convolution;
+mod element;
+mod instructions;
+mod linear;
+mod loss;
+mod matrix;
+mod patches;
+mod pointwise;
+mod scratch;
+
+#[cfg(test)]
+mod tests;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use candle_core::{CpuStorage, Storage, Tensor};
+pub use element::{Element, Real};
+pub use loss::LossSum;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use self::scratch::Scratch;
+use super::{Batch, Executor, ExecutorError, GradientBuffer, Mode, Pass, RunningStatistics};
+use crate::plan::buckets::Buckets;
+use crate::plan::{BufferId, Kind, ParameterId, Plan};
+
+/// What does not change from step to step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CpuSettings {
+    /// Images there is room for.
+    pub batch: NonZeroUsize,
+    /// Threads.
+    pub threads: NonZeroUsize,
+    /// Images that share batch-norm statistics in training; all of the batch if none.
+    pub batch_norm_span: Option<NonZeroUsize>,
+    /// How much of the running statistics each batch replaces.
+    pub batch_norm_momentum: f64,
+    /// What is added to a variance.
+    pub batch_norm_epsilon: f64,
+    /// The part of the label that is spread over all classes.
+    pub label_smoothing: f64,
+    /// The part of the elements that dropout makes 0.
+    pub dropout_rate: f64,
+}
+
+/// Runs a plan on the CPU, with activations in format `E`.
+#[derive(Debug)]
+pub struct CpuExecutor<E: Element> {
+    plan: Arc<Plan>,
+    settings: CpuSettings,
+    threads: ThreadPool,
+    memory: Memory<E>,
+}
+
+/// All that kernels read and write.
+#[derive(Debug)]
+struct Memory<E: Element> {
+    arena: Arena<E>,
+    labels: Vec<u32>,
+    /// The weights as rounded to `E`, in the order inside.
+    weights: Vec<Vec<E::Real>>,
+    gradients: Gradients<E>,
+    norms: Vec<Norm<E::Real>>,
+    /// For each max pool, where the largest were.
+    pools: Vec<Vec<u8>>,
+    loss: LossSum,
+    scratch: Scratch<E::Real>,
+}
+
+/// A batch norm's state.
+#[derive(Debug, Clone)]
+struct Norm<R> {
+    running_mean: Vec<R>,
+    running_variance: Vec<R>,
+    /// Of the last training pass, group by group.
+    groups: Vec<batch_norm::Statistics<R>>,
+}
+
+/// Activations and their gradients.
+#[derive(Debug)]
+struct Arena<E> {
+    values: Vec<E>,
+    plan: Arc<Plan>,
+    /// Images there is room for.
+    capacity: usize,
+    /// Images of this pass.
+    batch: usize,
+}
+
+impl<E> Arena<E> {
+    /// The memory of several different buffers; an absent one is empty.
+    ///
+    /// Buffers that are alive at the same time do not overlap, by construction of the plan.
+    fn buffers<const N: usize>(&mut self, buffers: [Option<BufferId>; N]) -> [&mut [E]; N] {
+        let ranges = buffers.map(|buffer| match buffer {
+            None => 0..0,
+            Some(id) => {
+                let buffer = &self.plan.buffers()[id.get()];
+                let start = buffer.offset * self.capacity;
+                start..start + buffer.elements * self.batch
+            }
+        });
+        match self.values.get_disjoint_mut(ranges) {
+            Ok(slices) => slices,
+            Err(error) => unreachable!("buffers of one instruction overlap: {error}"),
+        }
+    }
+}
+
+/// Buckets of gradients; those away for reduction are none.
+#[derive(Debug)]
+struct Gradients<E> {
+    plan: Arc<Plan>,
+    buckets: Arc<Buckets>,
+    values: Vec<Option<Vec<E>>>,
+}
+
+impl<E> Gradients<E> {
+    fn of(&mut self, parameter: ParameterId) -> Result<&mut [E], ExecutorError> {
+        let place = self.buckets.place(parameter);
+        let elements = self.plan.parameters()[parameter.get()].elements();
+        let values = self.values[place.bucket].as_mut();
+        let values = values.ok_or(ExecutorError::BucketAway(place.bucket))?;
+        Ok(&mut values[place.offset..place.offset + elements])
+    }
+}
+
+/// Runs `kernel` compiled for the widest vectors that this processor has.
+#[inline(always)]
+fn vectorised<R>(kernel: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(kernel)
+}
+
+impl<E: Element> CpuExecutor<E> {
+    /// An executor with weights of 0, running means of 0 and running variances of 1.
+    ///
+    /// # Errors
+    /// The span does not divide the batch, or threads cannot be started.
+    pub fn new(
+        plan: Arc<Plan>,
+        buckets: Arc<Buckets>,
+        settings: CpuSettings,
+    ) -> Result<Self, ExecutorError> {
+        let capacity = settings.batch.get();
+        if let Some(span) = settings.batch_norm_span.map(NonZeroUsize::get)
+            && !capacity.is_multiple_of(span)
+        {
+            return Err(ExecutorError::Batch { found: capacity, capacity, span });
+        }
+        let threads = ThreadPoolBuilder::new()
+            .num_threads(settings.threads.get())
+            .thread_name(|index| format!("kernel-{index}"))
+            .build()
+            .map_err(|error| ExecutorError::Threads(error.to_string()))?;
+        let zero = E::Real::from_f64(0.0);
+        let norms = plan.batch_norms().iter().map(|norm| Norm {
+            running_mean: vec![zero; norm.channels],
+            running_variance: vec![E::Real::from_f64(1.0); norm.channels],
+            groups: Vec::new(),
+        });
+        let pools = plan.instructions().iter().filter_map(|instruction| match &instruction.kind {
+            Kind::MaxPool { window, .. } => Some(vec![0; window.output_elements() * capacity]),
+            _ => None,
+        });
+        let weights =
+            plan.parameters().iter().map(|parameter| vec![zero; parameter.elements()]).collect();
+        let empty = |elements| Some(vec![E::default(); elements]);
+        let values = buckets.all().iter().map(|bucket| empty(bucket.elements)).collect();
+        let arena = vec![E::default(); plan.arena_elements() * capacity];
+        let memory = Memory {
+            arena: Arena { values: arena, plan: Arc::clone(&plan), capacity, batch: capacity },
+            labels: Vec::new(),
+            weights,
+            gradients: Gradients { plan: Arc::clone(&plan), buckets, values },
+            norms: norms.collect(),
+            pools: pools.collect(),
+            loss: LossSum::default(),
+            scratch: Scratch::new(),
+        };
+        Ok(Self { plan, settings, threads, memory })
+    }
+
+    /// Takes new weights without rounding them through single precision.
+    ///
+    /// # Errors
+    /// The wrong number of them.
+    pub fn load_exact_weights(
+        &mut self,
+        parameter: ParameterId,
+        weights: impl ExactSizeIterator<Item = f64>,
+    ) -> Result<(), ExecutorError> {
+        let own = &mut self.memory.weights[parameter.get()];
+        check("weights", own.len(), weights.len())?;
+        for (own, weight) in own.iter_mut().zip(weights) {
+            *own = E::from_real(E::Real::from_f64(weight)).to_real();
+        }
+        Ok(())
+    }
+
+    /// Takes images and labels; images lie as `height × width × channels`.
+    ///
+    /// # Errors
+    /// Sizes or labels that do not fit the plan.
+    pub fn load_images(
+        &mut self,
+        images: &[impl Into<f64> + Copy],
+        labels: &[u32],
+    ) -> Result<(), ExecutorError> {
+        let Memory { arena, labels: own, .. } = &mut self.memory;
+        let (found, capacity) = (labels.len(), arena.capacity);
+        let span = self.settings.batch_norm_span.map_or(1, NonZeroUsize::get);
+        if found == 0 || found > capacity {
+            return Err(ExecutorError::Batch { found, capacity, span });
+        }
+        let elements = self.plan.image_shape().elements() as usize;
+        check("numbers of images", found * elements, images.len())?;
+        let classes = self.plan.classes();
+        if let Some((image, &label)) =
+            labels.iter().enumerate().find(|(_, label)| **label as usize >= classes)
+        {
+            return Err(ExecutorError::Label { image, label, classes });
+        }
+        arena.batch = found;
+        own.clear();
+        own.extend_from_slice(labels);
+        let [into] = arena.buffers([Some(self.plan.images())]);
+        for (into, &value) in into.iter_mut().zip(images) {
+            *into = E::from_real(E::Real::from_f64(value.into()));
+        }
+        Ok(())
+    }
+
+    /// The logits of the last forward pass.
+    #[must_use]
+    pub fn logits(&mut self) -> Vec<f64> {
+        let input = self.plan.instructions().iter().find_map(|last| match last.kind {
+            Kind::Loss { input } => Some(input.buffer),
+            _ => None,
+        });
+        let [logits] = self.memory.arena.buffers([input]);
+        logits.iter().map(|logit| logit.to_real().as_f64()).collect()
+    }
+
+    /// The gradient of a parameter of the last backward pass, in the order inside.
+    ///
+    /// # Errors
+    /// Its bucket is away.
+    pub fn gradient(&mut self, parameter: ParameterId) -> Result<Vec<f64>, ExecutorError> {
+        let values = self.memory.gradients.of(parameter)?;
+        Ok(values.iter().map(|value| value.to_real().as_f64()).collect())
+    }
+}
+
+fn check(what: &'static str, expected: usize, found: usize) -> Result<(), ExecutorError> {
+    if expected == found { Ok(()) } else { Err(ExecutorError::Size { what, expected, found }) }
+}
+
+/// The elements of a contiguous tensor.
+fn with_storage<R>(
+    tensor: &Tensor,
+    read: impl FnOnce(&CpuStorage, std::ops::Range<usize>) -> Result<R, ExecutorError>,
+) -> Result<R, ExecutorError> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let Some((start, end)) = layout.contiguous_offsets() else {
+        return Err(ExecutorError::Tensor("expected a contiguous tensor".to_owned()));
+    };
+    match &*storage {
+        Storage::Cpu(storage) => read(storage, start..end),
+        _ => Err(ExecutorError::Tensor("expected a tensor in the CPU's memory".to_owned())),
+    }
+}
+
+impl<E: Element> Executor for CpuExecutor<E> {
+    fn load_weights(
+        &mut self,
+        parameter: ParameterId,
+        weights: &[f32],
+    ) -> Result<(), ExecutorError> {
+        self.load_exact_weights(parameter, weights.iter().map(|&weight| f64::from(weight)))
+    }
+
+    fn load_batch(&mut self, batch: &Batch) -> Result<(), ExecutorError> {
+        with_storage(&batch.images, |images, image_range| {
+            with_storage(&batch.labels, |labels, label_range| match (images, labels) {
+                (CpuStorage::F32(images), CpuStorage::U32(labels)) => {
+                    self.load_images(&images[image_range], &labels[label_range])
+                }
+                _ => {
+                    let problem = "expected images of f32 and labels of u32";
+                    Err(ExecutorError::Tensor(problem.to_owned()))
+                }
+            })
+        })
+    }
+
+    fn forward(&mut self, instruction: usize, pass: Pass) {
+        let kind = &self.plan.instructions()[instruction].kind;
+        let (memory, settings) = (&mut self.memory, &self.settings);
+        self.threads.install(|| memory.forward(instruction, kind, settings, pass));
+    }
+
+    fn backward(&mut self, instruction: usize, pass: Pass) -> Result<(), ExecutorError> {
+        let kind = &self.plan.instructions()[instruction].kind;
+        let (memory, settings) = (&mut self.memory, &self.settings);
+        self.threads.install(|| memory.backward(instruction, kind, settings, pass))
+    }
+
+    fn loss(&self) -> LossSum {
+        self.memory.loss
+    }
+
+    fn take_bucket(&mut self, bucket: usize) -> Result<GradientBuffer, ExecutorError> {
+        let values = self.memory.gradients.values[bucket].take();
+        values.map(E::into_buffer).ok_or(ExecutorError::BucketAway(bucket))
+    }
+
+    fn return_bucket(
+        &mut self,
+        bucket: usize,
+        values: GradientBuffer,
+    ) -> Result<(), ExecutorError> {
+        let Gradients { buckets, values: own, .. } = &mut self.memory.gradients;
+        let values = E::from_buffer(values)
+            .filter(|values| values.len() == buckets.all()[bucket].elements)
+            .ok_or(ExecutorError::Bucket(bucket))?;
+        own[bucket] = Some(values);
+        Ok(())
+    }
+
+    fn running_statistics(&self, batch_norm: usize) -> RunningStatistics {
+        let norm = &self.memory.norms[batch_norm];
+        let single = |values: &[E::Real]| values.iter().map(|v| v.as_f64() as f32).collect();
+        RunningStatistics {
+            mean: single(&norm.running_mean),
+            variance: single(&norm.running_variance),
+        }
+    }
+
+    fn set_running_statistics(
+        &mut self,
+        batch_norm: usize,
+        statistics: &RunningStatistics,
+    ) -> Result<(), ExecutorError> {
+        let norm = &mut self.memory.norms[batch_norm];
+        let own = [&mut norm.running_mean, &mut norm.running_variance];
+        for (own, values) in own.into_iter().zip([&statistics.mean, &statistics.variance]) {
+            check("channels of running statistics", own.len(), values.len())?;
+            for (own, &value) in own.iter_mut().zip(values) {
+                *own = E::Real::from_f64(f64::from(value));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,171 @@
+//! What runs the instructions of a plan.
+//!
+//! An [`Executor`] holds the activations, the weights that are computed with, the gradients and the
+//! state of batch norms of one rank, on one device. It knows nothing of ranks, optimizers or time:
+//! [`crate::step`] drives it. There is one for CPUs ([`cpu`]).
+
+pub mod cpu;
+
+use half::{bf16, f16};
+
+pub use cpu::LossSum;
+
+use crate::plan::ParameterId;
+
+/// The gradients of a bucket, in the format in which they are computed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum GradientBuffer {
+    /// IEEE half precision.
+    F16(Vec<f16>),
+    /// The upper half of single precision.
+    Bf16(Vec<bf16>),
+    /// Single precision.
+    F32(Vec<f32>),
+    /// Double precision, for comparisons.
+    F64(Vec<f64>),
+}
+
+/// Whether weights learn from a pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Batch norms use the statistics of the batch and note them; dropout drops.
+    Train,
+    /// Batch norms use their running statistics; dropout does nothing.
+    Evaluate,
+}
+
+/// What differs from step to step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pass {
+    /// Whether weights learn.
+    pub mode: Mode,
+    /// The gradient of the sum of the losses is multiplied by this: the loss scale divided by the
+    /// global batch, so that the sum over the ranks is the mean's gradient times the scale.
+    pub gradient_factor: f64,
+    /// The seed of this step's dropout.
+    pub dropout_key: u64,
+    /// The number of this rank's first image in the global batch.
+    pub first_image: u64,
+}
+
+/// Running statistics of one batch norm.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunningStatistics {
+    /// For each channel.
+    pub mean: Vec<f32>,
+    /// For each channel, divided by one less than the number of values.
+    pub variance: Vec<f32>,
+}
+
+/// Why an executor cannot take what it is given.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ExecutorError {
+    /// A batch has the wrong size.
+    #[error("expected {expected} {what}, found {found}")]
+    Size {
+        /// What was counted, such as "pixels of images".
+        what: &'static str,
+        /// How many there must be.
+        expected: usize,
+        /// How many there are.
+        found: usize,
+    },
+    /// More images than there is room for.
+    #[error("{found} images, expected 1 to {capacity}, a multiple of {span} in training")]
+    Batch {
+        /// Images that came.
+        found: usize,
+        /// Images that there is room for.
+        capacity: usize,
+        /// Images that share batch-norm statistics.
+        span: usize,
+    },
+    /// A label that is no class.
+    #[error("label {label} of image {image}: expected less than {classes}")]
+    Label {
+        /// The image's place in the batch.
+        image: usize,
+        /// Its label.
+        label: u32,
+        /// The number of classes.
+        classes: usize,
+    },
+    /// A tensor that is not on this device or of the wrong type.
+    #[error("{0}")]
+    Tensor(String),
+    /// A bucket of another format or size than the one that was taken.
+    #[error("bucket {0} came back in another format or size")]
+    Bucket(usize),
+    /// A bucket that is still away.
+    #[error("bucket {0} is needed but has not come back")]
+    BucketAway(usize),
+    /// Threads could not be started.
+    #[error("failed to start the threads of the executor: {0}")]
+    Threads(String),
+}
+
+/// A batch as candle tensors.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// `batch × height × width × channels`, single precision.
+    pub images: candle_core::Tensor,
+    /// `batch`, u32.
+    pub labels: candle_core::Tensor,
+}
+
+/// Runs instructions of a plan.
+pub trait Executor: Send {
+    /// Takes new weights, in the order inside.
+    ///
+    /// # Errors
+    /// The wrong number of them.
+    fn load_weights(
+        &mut self,
+        parameter: ParameterId,
+        weights: &[f32],
+    ) -> Result<(), ExecutorError>;
+
+    /// Takes the images and labels of the next pass.
+    ///
+    /// # Errors
+    /// Shapes or labels that do not fit the plan.
+    fn load_batch(&mut self, batch: &Batch) -> Result<(), ExecutorError>;
+
+    /// Runs an instruction forward.
+    fn forward(&mut self, instruction: usize, pass: Pass);
+
+    /// Runs an instruction backward.
+    ///
+    /// # Errors
+    /// A bucket it must write to is away.
+    fn backward(&mut self, instruction: usize, pass: Pass) -> Result<(), ExecutorError>;
+
+    /// The loss of the last forward pass.
+    fn loss(&self) -> LossSum;
+
+    /// Hands over the gradients of a bucket, all of which have been written.
+    ///
+    /// # Errors
+    /// The bucket is away already.
+    fn take_bucket(&mut self, bucket: usize) -> Result<GradientBuffer, ExecutorError>;
+
+    /// Takes back the memory of a bucket.
+    ///
+    /// # Errors
+    /// It is not what was taken.
+    fn return_bucket(&mut self, bucket: usize, values: GradientBuffer)
+    -> Result<(), ExecutorError>;
+
+    /// The running statistics of a batch norm.
+    fn running_statistics(&self, batch_norm: usize) -> RunningStatistics;
+
+    /// Sets the running statistics of a batch norm.
+    ///
+    /// # Errors
+    /// The wrong number of channels.
+    fn set_running_statistics(
+        &mut self,
+        batch_norm: usize,
+        statistics: &RunningStatistics,
+    ) -> Result<(), ExecutorError>;
+}
