@@ -46,6 +46,14 @@ pub struct Problem {
     pub problem: String,
 }
 
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`: {}", self.key, self.problem)
+    }
+}
+
+impl std::error::Error for Problem {}
+
 impl Problem {
     /// What is wrong with `key`.
     #[must_use]
