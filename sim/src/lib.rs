@@ -94,8 +94,8 @@
 //! | question, and one training step | [`scenario`] · [`step`] |
 //! | what travels together | [`fusion`] |
 //! | models | [`collective`] · [`compute`] · [`jitter`] · [`cost`] |
-//! | ground | [`network`] · [`engine`] · [`workload`] · [`catalogue`] |
-//! | cellar | [`units`] · [`random`] |
+//! | ground | [`network`] · [`engine`] · [`workload`] · [`catalogue`] · [`recording`] |
+//! | cellar | [`units`] · [`random`] · [`located`] |
 
 #![forbid(unsafe_code)]
 
@@ -107,8 +107,10 @@ pub mod engine;
 pub mod forecast;
 pub mod fusion;
 pub mod jitter;
+pub mod located;
 pub mod network;
 pub mod random;
+pub mod recording;
 pub mod scenario;
 pub mod step;
 pub mod units;

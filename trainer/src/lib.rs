@@ -41,6 +41,8 @@
 //! ```
 
 mod bad_value;
+pub mod checkpoint;
+pub mod config;
 pub mod data;
 pub mod executor;
 pub mod loss_scale;

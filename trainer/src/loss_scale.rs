@@ -8,12 +8,13 @@
 //! The decision must be the same on every rank: ask for overflow after the all-reduce, whose sums
 //! carry inf and NaN everywhere.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::bad_value::{BadValue, require, require_positive};
 
 /// How the scale is chosen; `policy = "static"` or `policy = "dynamic"` in a file.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "policy", rename_all = "kebab-case")]
 pub enum LossScaleConfig {
     /// The same scale always.
@@ -23,7 +24,7 @@ pub enum LossScaleConfig {
 }
 
 /// The settings of a static scale. A step that overflows is skipped all the same.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StaticScale {
     /// What the loss is multiplied by; 1 for no scaling. Powers of two cost no accuracy.
@@ -31,7 +32,7 @@ pub struct StaticScale {
 }
 
 /// The settings of a dynamic scale; the defaults are those of `torch.amp.GradScaler`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DynamicScale {
     /// The scale of the first step.

@@ -19,6 +19,7 @@
 
 use std::f64::consts::PI;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::bad_value::{BadValue, require, require_non_negative, require_positive};
@@ -43,7 +44,7 @@ pub struct ScheduleConfig {
 }
 
 /// How the rate rises to its peak.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Warmup {
     /// The form of the rise.
@@ -55,7 +56,7 @@ pub struct Warmup {
 }
 
 /// The form of the rise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum WarmupShape {
     /// No warm-up: the first step has the peak.
@@ -68,7 +69,7 @@ pub enum WarmupShape {
 }
 
 /// How the rate falls from its peak.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Decay {
     /// Not at all.
@@ -82,12 +83,12 @@ pub enum Decay {
 }
 
 /// A rate that stays at its peak; no settings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConstantDecay {}
 
 /// The settings of a decay in steps.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StepDecay {
     /// The epochs from which the rate is lower, counted from the start of training, rising. One
@@ -98,7 +99,7 @@ pub struct StepDecay {
 }
 
 /// The settings of a polynomial decay.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PolynomialDecay {
     /// The exponent; above 0.
@@ -108,7 +109,7 @@ pub struct PolynomialDecay {
 }
 
 /// The settings of a cosine decay.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CosineDecay {
     /// The rate at the end of training.

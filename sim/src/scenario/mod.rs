@@ -20,7 +20,8 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
-pub use document::{ScenarioError, text_hash};
+pub use crate::located::LocatedError as ScenarioError;
+pub use document::text_hash;
 pub use input::InputRates;
 pub use machine::InputSource;
 pub use names::{GradientPrecision, LinkName};

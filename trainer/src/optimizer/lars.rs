@@ -1,6 +1,7 @@
 //! Layer-wise adaptive rate scaling: each tensor has its own learning rate, such that a step
 //! changes its norm by about the same fraction.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Role;
@@ -9,7 +10,7 @@ use crate::bad_value::{BadValue, require, require_non_negative, require_positive
 
 /// The two published denominators of the local rate (You, Gitman, Ginsburg 2017, arXiv 1708.03888,
 /// which gives λ first without the weight decay, then with it).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum LarsForm {
     /// λ = η·‖w‖ / (‖g‖ + β·‖w‖ + ε).
@@ -33,7 +34,7 @@ pub enum LarsForm {
 /// keeps the old, long velocity from being walked for another 1/(1 − m) steps. A last rate of zero
 /// leaves c = 1, and a new rate of zero forgets the history. With `clip` the rate of a tensor need
 /// not follow lr, so lr / (last lr) is not its ratio: the two are refused together.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", default, deny_unknown_fields)]
 pub struct Lars {
     /// m, at least 0 and below 1.

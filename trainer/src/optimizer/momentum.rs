@@ -1,5 +1,6 @@
 //! Stochastic gradient descent with momentum, as in PyTorch.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Role;
@@ -11,7 +12,7 @@ use crate::bad_value::{BadValue, require, require_non_negative};
 ///
 /// The learning rate is outside the velocity: a new rate acts on the whole history at once, and no
 /// momentum correction is needed (Goyal et al. 2017, arXiv 1706.02677, section 3, equation 9).
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", default, deny_unknown_fields)]
 pub struct Momentum {
     /// m, at least 0 and below 1.

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Lars, Momentum, TensorState, norm};
 use crate::bad_value::{BadValue, require_non_negative};
 
 /// Which update rule, with its settings; `rule = "momentum"` or `rule = "lars"` in a file.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "rule", rename_all = "kebab-case")]
 pub enum Rule {
     /// Momentum SGD.
