@@ -46,6 +46,7 @@ pub mod config;
 pub mod data;
 pub mod executor;
 pub mod loss_scale;
+pub mod model;
 pub mod optimizer;
 pub mod plan;
 pub mod schedule;

@@ -99,9 +99,6 @@ pub enum ExecutorError {
     /// A bucket that is still away.
     #[error("bucket {0} is needed but has not come back")]
     BucketAway(usize),
-    /// Threads could not be started.
-    #[error("failed to start the threads of the executor: {0}")]
-    Threads(String),
 }
 
 /// A batch as candle tensors.

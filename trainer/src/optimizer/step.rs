@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Lars, Momentum, TensorState, norm};
+use super::tensor::BLOCK;
+use super::{Gradient, Lars, Momentum, TensorState, norm};
 use crate::bad_value::{BadValue, require_non_negative};
 
 /// Which update rule, with its settings; `rule = "momentum"` or `rule = "lars"` in a file.
@@ -163,11 +165,7 @@ fn step_tensor(rule: &Rule, tensor: &mut TensorState<'_>, memory: &mut TensorMem
     match rule {
         Rule::Momentum(momentum) => {
             let decay = momentum.decay(*role);
-            gradient.for_each_chunk(|start, g| {
-                let part = start..start + g.len();
-                let (w, v) = (&mut weights[part.clone()], &mut velocity[part]);
-                momentum.update(decay, lr, w, v, g);
-            });
+            update(weights, velocity, *gradient, |w, v, g| momentum.update(decay, lr, w, v, g));
         }
         Rule::Lars(lars) => {
             let decay = lars.decay(*role);
@@ -177,12 +175,27 @@ fn step_tensor(rule: &Rule, tensor: &mut TensorState<'_>, memory: &mut TensorMem
                 lr
             };
             let momentum = lars.momentum * lars.correction(lr, memory.last_lr);
-            gradient.for_each_chunk(|start, g| {
-                let part = start..start + g.len();
-                let (w, v) = (&mut weights[part.clone()], &mut velocity[part]);
+            update(weights, velocity, *gradient, |w, v, g| {
                 Lars::update(momentum, decay, rate, w, v, g);
             });
         }
     }
     memory.last_lr = lr;
+}
+
+/// Calls `rule` with parts of weights, velocity and gradient; blocks side by side.
+fn update(
+    weights: &mut [f32],
+    velocity: &mut [f32],
+    gradient: Gradient<'_>,
+    rule: impl Fn(&mut [f32], &mut [f32], &[f32]) + Sync,
+) {
+    let blocks = weights.par_chunks_mut(BLOCK).zip(velocity.par_chunks_mut(BLOCK));
+    blocks.enumerate().for_each(|(block, (weights, velocity))| {
+        let first = block * BLOCK;
+        gradient.for_each_chunk(first..first + weights.len(), |start, gradient| {
+            let part = start - first..start - first + gradient.len();
+            rule(&mut weights[part.clone()], &mut velocity[part], gradient);
+        });
+    });
 }

@@ -1,9 +1,15 @@
 //! What an update rule sees of a tensor: its master weights, its gradient, its role.
 
+use std::ops::Range;
+
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+/// Elements of a block. Tensors are read and updated in blocks, by several threads; sums are over
+/// blocks in their order, so that results do not depend on the threads.
+pub(super) const BLOCK: usize = 1 << 16;
 /// Elements converted at a time: 4 KiB of `f32`, which stay in the first-level cache.
 const CHUNK: usize = 1024;
 /// Partial sums of a norm; CHUNK is a multiple, so element i always goes to sum i mod LANES.
@@ -77,10 +83,16 @@ impl Values<'_> {
     /// alike without another message.
     #[must_use]
     pub fn overflowed(self) -> bool {
+        fn any<T: Copy + Sync>(values: &[T], is_finite: impl Fn(T) -> bool + Sync) -> bool {
+            // Without a way out of the inner loop, so that it runs on vectors.
+            values
+                .par_chunks(CHUNK)
+                .any(|chunk| chunk.iter().fold(false, |any, &value| any | !is_finite(value)))
+        }
         match self {
-            Values::F16(values) => values.iter().any(|value| !value.is_finite()),
-            Values::Bf16(values) => values.iter().any(|value| !value.is_finite()),
-            Values::F32(values) => values.iter().any(|value| !value.is_finite()),
+            Values::F16(values) => any(values, f16::is_finite),
+            Values::Bf16(values) => any(values, bf16::is_finite),
+            Values::F32(values) => any(values, f32::is_finite),
         }
     }
 
@@ -99,17 +111,20 @@ impl Gradient<'_> {
     /// ‖values / scale‖₂ after the cast to single precision, as LARS sees it.
     #[must_use]
     pub fn norm(self) -> f64 {
-        let mut sum = SquareSum::default();
-        self.for_each_chunk(|_, chunk| sum.add(chunk));
-        sum.norm()
+        square_sum(self.values.len(), |range| {
+            let mut sum = SquareSum::default();
+            self.for_each_chunk(range, |_, chunk| sum.add(chunk));
+            sum.total()
+        })
+        .sqrt()
     }
 
-    /// Calls `visit` with the index of the first element and the elements of one part after the
-    /// other, cast to single precision and divided by the scale.
-    pub(super) fn for_each_chunk(self, mut visit: impl FnMut(usize, &[f32])) {
+    /// Calls `visit` with the index of the first element and the elements of one part of `range`
+    /// after the other, cast to single precision and divided by the scale.
+    pub(super) fn for_each_chunk(self, range: Range<usize>, mut visit: impl FnMut(usize, &[f32])) {
         let mut buffer = [0.0_f32; CHUNK];
-        for start in (0..self.values.len()).step_by(CHUNK) {
-            let chunk = &mut buffer[..CHUNK.min(self.values.len() - start)];
+        for start in range.clone().step_by(CHUNK) {
+            let chunk = &mut buffer[..CHUNK.min(range.end - start)];
             self.values.cast(start, chunk);
             if self.scale != 1.0 {
                 chunk.iter_mut().for_each(|value| *value /= self.scale);
@@ -122,9 +137,19 @@ impl Gradient<'_> {
 /// ‖values‖₂, accumulated in double precision in an order that depends on the length only.
 #[must_use]
 pub fn norm(values: &[f32]) -> f64 {
-    let mut sum = SquareSum::default();
-    sum.add(values);
-    sum.norm()
+    square_sum(values.len(), |range| {
+        let mut sum = SquareSum::default();
+        sum.add(&values[range]);
+        sum.total()
+    })
+    .sqrt()
+}
+
+/// The sum over all blocks, each summed by `of_block`.
+fn square_sum(length: usize, of_block: impl Fn(Range<usize>) -> f64 + Sync) -> f64 {
+    let blocks = length.div_ceil(BLOCK);
+    let block = |index: usize| of_block(index * BLOCK..length.min((index + 1) * BLOCK));
+    (0..blocks).into_par_iter().map(block).collect::<Vec<f64>>().into_iter().sum()
 }
 
 /// Σ x², in LANES interleaved sums. The square of an `f32` is exact in `f64`.
@@ -141,8 +166,8 @@ impl SquareSum {
         }
     }
 
-    fn norm(&self) -> f64 {
-        self.0.iter().sum::<f64>().sqrt()
+    fn total(&self) -> f64 {
+        self.0.iter().sum()
     }
 }
 
@@ -166,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_norm_in_parts_is_the_norm_at_once() {
-        for length in [1, 7, 8, 1023, 1024, 1025, 5000] {
+        for length in [1, 7, 8, 1023, 1024, 1025, 5000, BLOCK, BLOCK + 1, 3 * BLOCK - 1] {
             let values: Vec<f32> = (0..length).map(|i| 1.0 / (i as f32 + 1.5)).collect();
             let gradient = Gradient { values: Values::F32(&values), scale: 1.0 };
             assert_eq!(gradient.norm().to_bits(), norm(&values).to_bits(), "{length}");

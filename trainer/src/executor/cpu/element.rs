@@ -19,6 +19,9 @@ pub trait Real:
     /// From double precision, rounded.
     fn from_f64(value: f64) -> Self;
 
+    /// From single precision.
+    fn from_f32(value: f32) -> Self;
+
     /// To double precision.
     fn as_f64(self) -> f64;
 }
@@ -73,6 +76,11 @@ macro_rules! real {
             #[inline(always)]
             fn from_f64(value: f64) -> Self {
                 value as Self
+            }
+
+            #[inline(always)]
+            fn from_f32(value: f32) -> Self {
+                value.into()
             }
 
             #[inline(always)]

@@ -24,20 +24,22 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, Storage, Tensor};
 pub use element::{Element, Real};
 pub use loss::LossSum;
-use rayon::{ThreadPool, ThreadPoolBuilder};
+use rayon::ThreadPool;
+use rayon::prelude::*;
 
 use self::scratch::Scratch;
 use super::{Batch, Executor, ExecutorError, GradientBuffer, Mode, Pass, RunningStatistics};
 use crate::plan::buckets::Buckets;
 use crate::plan::{BufferId, Kind, ParameterId, Plan};
 
+/// Elements of a task that only copies.
+const PART_ELEMENTS: usize = 1 << 16;
+
 /// What does not change from step to step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CpuSettings {
     /// Images there is room for.
     pub batch: NonZeroUsize,
-    /// Threads.
-    pub threads: NonZeroUsize,
     /// Images that share batch-norm statistics in training; all of the batch if none.
     pub batch_norm_span: Option<NonZeroUsize>,
     /// How much of the running statistics each batch replaces.
@@ -55,7 +57,7 @@ pub struct CpuSettings {
 pub struct CpuExecutor<E: Element> {
     plan: Arc<Plan>,
     settings: CpuSettings,
-    threads: ThreadPool,
+    threads: Arc<ThreadPool>,
     memory: Memory<E>,
 }
 
@@ -142,11 +144,12 @@ impl<E: Element> CpuExecutor<E> {
     /// An executor with weights of 0, running means of 0 and running variances of 1.
     ///
     /// # Errors
-    /// The span does not divide the batch, or threads cannot be started.
+    /// The span does not divide the batch.
     pub fn new(
         plan: Arc<Plan>,
         buckets: Arc<Buckets>,
         settings: CpuSettings,
+        threads: Arc<ThreadPool>,
     ) -> Result<Self, ExecutorError> {
         let capacity = settings.batch.get();
         if let Some(span) = settings.batch_norm_span.map(NonZeroUsize::get)
@@ -154,11 +157,6 @@ impl<E: Element> CpuExecutor<E> {
         {
             return Err(ExecutorError::Batch { found: capacity, capacity, span });
         }
-        let threads = ThreadPoolBuilder::new()
-            .num_threads(settings.threads.get())
-            .thread_name(|index| format!("kernel-{index}"))
-            .build()
-            .map_err(|error| ExecutorError::Threads(error.to_string()))?;
         let zero = E::Real::from_f64(0.0);
         let norms = plan.batch_norms().iter().map(|norm| Norm {
             running_mean: vec![zero; norm.channels],
@@ -283,7 +281,17 @@ impl<E: Element> Executor for CpuExecutor<E> {
         parameter: ParameterId,
         weights: &[f32],
     ) -> Result<(), ExecutorError> {
-        self.load_exact_weights(parameter, weights.iter().map(|&weight| f64::from(weight)))
+        let own = &mut self.memory.weights[parameter.get()];
+        check("weights", own.len(), weights.len())?;
+        self.threads.install(|| {
+            let parts = own.par_chunks_mut(PART_ELEMENTS).zip(weights.par_chunks(PART_ELEMENTS));
+            parts.for_each(|(own, weights)| {
+                for (own, &weight) in own.iter_mut().zip(weights) {
+                    *own = E::from_real(E::Real::from_f32(weight)).to_real();
+                }
+            });
+        });
+        Ok(())
     }
 
     fn load_batch(&mut self, batch: &Batch) -> Result<(), ExecutorError> {
