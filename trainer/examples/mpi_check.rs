@@ -6,9 +6,9 @@
 //! mpirun -n 4 --enable-recovery mpi_check die      rank 2 aborts: the same
 //! ```
 //!
-//! `sums` ends with code 0. In the others ranks print what they saw, beginning with `as expected` or
-//! with `WRONG`, and are then ended by `MPI_Abort`. `die` needs a launcher that does not itself end all
-//! processes with the first.
+//! `sums` ends with code 0. In the others ranks print what they saw, beginning with `as expected`
+//! or with `WRONG`, and are then ended by `MPI_Abort`. `die` needs a launcher that does not itself
+//! end all processes with the first.
 
 #![expect(clippy::print_stdout, reason = "an example says what it sees")]
 

@@ -120,7 +120,8 @@ pub enum LaunchError {
     },
     /// A rank beyond the last.
     #[error(
-        "{variable} is {rank} but {world_variable} is {world}: ranks count from 0, so that it must be below"
+        "{variable} is {rank} but {world_variable} is {world}: ranks count from 0, so that it must \
+         be below"
     )]
     BeyondLast {
         /// The flag or variable.

@@ -13,9 +13,10 @@ pub enum AllReduce {
         /// Ring, halving-doubling, hierarchical or hybrid.
         Algorithm,
     ),
-    /// Every rank gets its part of the data from all others, sums it in the order of ranks, and sends
-    /// the sum to all others. The sum of an element does not depend on where it lies in a buffer:
-    /// fused and single gradients give the same bits. Every rank sends n − 1 messages at once.
+    /// Every rank gets its part of the data from all others, sums it in the order of ranks, and
+    /// sends the sum to all others. The sum of an element does not depend on where it lies in a
+    /// buffer: fused and single gradients give the same bits. Every rank sends n − 1 messages at
+    /// once.
     Direct,
 }
 

@@ -55,8 +55,8 @@ pub(super) trait Element: Copy + Default {
         Self::add_all(&[bytes], values, 0);
     }
 
-    /// Sums one text of bytes a rank and the own `values`, which stand at position `own` among them,
-    /// from the first to the last, into `values`; rounds each sum once.
+    /// Sums one text of bytes a rank and the own `values`, which stand at position `own` among
+    /// them, from the first to the last, into `values`; rounds each sum once.
     fn add_all(others: &[&[u8]], values: &mut [Self], own: usize) {
         let mut narrow = [Self::default(); STRIP];
         let (mut wide, mut sums) = ([Self::Wide::default(); STRIP], [Self::Wide::default(); STRIP]);

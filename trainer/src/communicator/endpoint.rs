@@ -1,11 +1,11 @@
 //! A rank's end of the wires: messages in the order of each sender, and failures.
 //!
 //! A rank that waits beyond the timeout does not know who is to blame: the rank it waits for may
-//! itself wait for another. So it calls the roll: it asks all others, each of which answers if it is
-//! in a collective, too. Those that do not answer within [`ANSWER_TIME_MAX`] are missing.
+//! itself wait for another. So it calls the roll: it asks all others, each of which answers if it
+//! is in a collective, too. Those that do not answer within [`ANSWER_TIME_MAX`] are missing.
 //!
-//! Whoever gives up says so, and why, to all others, who do the same before they end: a rank that has
-//! ended without a word is the one that is to blame. A collective that the one who gave up had
+//! Whoever gives up says so, and why, to all others, who do the same before they end: a rank that
+//! has ended without a word is the one that is to blame. A collective that the one who gave up had
 //! completed is completed by the others, too.
 
 use std::collections::VecDeque;
@@ -336,7 +336,8 @@ impl Farewell {
         }
     }
 
-    /// `missing <noticed by> <waited in ns, or 0 if ended> <rank> <rank> …`, or `other <rank> <text>`.
+    /// `missing <noticed by> <waited in ns, or 0 if ended> <rank> <rank> …`, or `other <rank>
+    /// <text>`.
     fn write(&self) -> String {
         match self {
             Self::Missing { missing, absence, noticed_by } => {

@@ -145,7 +145,8 @@ impl<T: Transport, E: Element> Passes<'_, T, E> {
         self.ring_all_gather(group)
     }
 
-    /// Reduces in groups of `size` to their masters, all-reduces between those, broadcasts in groups.
+    /// Reduces in groups of `size` to their masters, all-reduces between those, broadcasts in
+    /// groups.
     fn hierarchical(
         &mut self,
         (world, rank): (u32, u32),

@@ -20,8 +20,8 @@
 //! # Failures
 //!
 //! Every receive has a time limit. When a rank dies or hangs, all others return an error that names
-//! it and the collective: at once if its end is seen (threads), otherwise [`NOTICE_TIME_MAX`] after the
-//! time limit at the latest. A communicator that failed stays failed.
+//! it and the collective: at once if its end is seen (threads), otherwise [`NOTICE_TIME_MAX`] after
+//! the time limit at the latest. A communicator that failed stays failed.
 //!
 //! # Example
 //!

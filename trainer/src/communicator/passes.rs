@@ -122,8 +122,8 @@ impl<T: Transport, E: Element> Passes<'_, T, E> {
         Ok(())
     }
 
-    /// Everybody sends to everybody; each member ends with the sum of its own block, in the order of
-    /// members.
+    /// Everybody sends to everybody; each member ends with the sum of its own block, in the order
+    /// of members.
     pub(super) fn direct_reduce_scatter(&mut self, group: &Group) -> Result {
         for other in group.others() {
             self.send(group.rank(other), self.block(group, other))?;
@@ -153,9 +153,9 @@ impl<T: Transport, E: Element> Passes<'_, T, E> {
         Ok(())
     }
 
-    /// All-reduce by recursive halving and doubling. Of the first members, as many as there are beyond
-    /// a power of two, each even one first hands its data to the odd one after it, and gets the
-    /// sum back in the end.
+    /// All-reduce by recursive halving and doubling. Of the first members, as many as there are
+    /// beyond a power of two, each even one first hands its data to the odd one after it, and gets
+    /// the sum back in the end.
     pub(super) fn halving_doubling(&mut self, group: &Group) -> Result {
         let (size, position) = (group.size(), group.position());
         let numbers = 1_u32 << size.ilog2();

@@ -23,8 +23,8 @@ pub(super) struct Outgoing {
     buffer: Vec<u8>,
 }
 
-// SAFETY: MPI's requests belong to the process, not to a thread: with `MPI_THREAD_SERIALIZED`, which
-// is checked at the start, any thread may complete them, one at a time, which `&mut` grants.
+// SAFETY: MPI's requests belong to the process, not to a thread: with `MPI_THREAD_SERIALIZED`,
+// which is checked at the start, any thread may complete them, one at a time, which `&mut` grants.
 unsafe impl Send for Outgoing {}
 
 impl Outgoing {
@@ -86,8 +86,8 @@ impl Incoming {
         let bytes = usize::try_from(status.count(u8::equivalent_datatype())).unwrap_or(0);
         buffer.resize(start + bytes, 0);
         let (pointer, bytes) = (buffer[start..].as_mut_ptr(), buffer.len() - start);
-        // SAFETY: nobody else touches the bytes, and they stay where they are, until the request has
-        // completed: `finish` hands out the buffer only then, and `drop` leaks it before.
+        // SAFETY: nobody else touches the bytes, and they stay where they are, until the request
+        // has completed: `finish` hands out the buffer only then, and `drop` leaks it before.
         let place: &'static mut [u8] = unsafe { std::slice::from_raw_parts_mut(pointer, bytes) };
         let request = Some(message.immediate_matched_receive_into(StaticScope, place));
         let from = status.source_rank().cast_unsigned();

@@ -173,7 +173,8 @@ fn different_algorithms_are_told_apart() {
 
 #[test]
 fn ranks_that_wait_for_each_other_say_where_they_are() {
-    // Rank 0 only sends in a broadcast and goes on to a barrier; rank 1 waits for a second broadcast.
+    // Rank 0 only sends in a broadcast and goes on to a barrier; rank 1 waits for a second
+    // broadcast.
     let ranks = on_ranks(2, settings(AllReduce::default(), TIMEOUT), |mut communicator| {
         let mut weights = [0.0_f32];
         communicator.broadcast("first", weights[..].as_mut().into()).unwrap();

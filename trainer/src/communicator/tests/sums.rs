@@ -116,9 +116,9 @@ proptest! {
         let bits = |values: &[f16]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         prop_assert_eq!(bits(&fused[0]), bits(&[&before[0][..], &after[0]].concat()));
         // In the order of ranks, rounded once.
-        for i in 0..fused[0].len() {
+        for (i, fused) in fused[0].iter().enumerate() {
             let sum = (0..world).map(|rank| half(rank)[i].to_f32()).reduce(|a, b| a + b);
-            prop_assert_eq!(fused[0][i].to_bits(), f16::from_f32(sum.unwrap()).to_bits());
+            prop_assert_eq!(fused.to_bits(), f16::from_f32(sum.unwrap()).to_bits());
         }
     }
 }
