@@ -1,9 +1,11 @@
 //! The trainer of Foretrain: real data-parallel training, on which forecasts are calibrated.
 //!
-//! Present so far are the input and the parts that turn averaged gradients into new weights, pure
-//! functions of their input and their saved state:
+//! Present so far are the input, the communication of ranks, and the parts that turn averaged
+//! gradients into new weights, pure functions of their input and their saved state:
 //!
 //! - [`data`]: datasets, who trains on what, augmentation, batches ready ahead of the step;
+//! - [`launch`]: which rank a process is;
+//! - [`communicator`]: sums of gradients over all ranks;
 //! - [`schedule`]: the learning rate of each step;
 //! - [`loss_scale`]: keeps small gradients representable in half precision;
 //! - [`optimizer`]: momentum and LARS on single-precision master weights.
@@ -42,9 +44,11 @@
 
 mod bad_value;
 pub mod checkpoint;
+pub mod communicator;
 pub mod config;
 pub mod data;
 pub mod executor;
+pub mod launch;
 pub mod loss_scale;
 pub mod model;
 pub mod optimizer;

@@ -314,7 +314,10 @@ impl Strategy {
 
 impl Algorithm {
     /// What hybrid does with so many bytes; the others are what they are.
-    fn for_size(self, ranks: u32, bytes: Bytes) -> Result<Self, CollectiveError> {
+    ///
+    /// # Errors
+    /// If groups do not divide the ranks, whatever the size.
+    pub fn for_size(self, ranks: u32, bytes: Bytes) -> Result<Self, CollectiveError> {
         let Self::Hybrid { group, inside, between, ring_from } = self else { return Ok(self) };
         // Groups that do not divide are an error whatever the size of this message.
         check_group(ranks, group)?;
