@@ -1,12 +1,15 @@
 //! The trainer of Foretrain: real data-parallel training, on which forecasts are calibrated.
 //!
-//! Present so far are the input and the parts that turn averaged gradients into new weights, pure
-//! functions of their input and their saved state:
+//! Present so far are the input, the parts that turn averaged gradients into new weights, pure
+//! functions of their input and their saved state, and what surrounds a run:
 //!
 //! - [`data`]: datasets, who trains on what, augmentation, batches ready ahead of the step;
 //! - [`schedule`]: the learning rate of each step;
 //! - [`loss_scale`]: keeps small gradients representable in half precision;
-//! - [`optimizer`]: momentum and LARS on single-precision master weights.
+//! - [`optimizer`]: momentum and LARS on single-precision master weights;
+//! - [`config`]: what a run is to do, from a file;
+//! - [`checkpoint`]: everything from which training goes on, and files of weights;
+//! - [`recording`]: what happened when, for calibration; [`mllog`]: MLPerf's log.
 //!
 //! # A step
 //!
@@ -45,7 +48,9 @@ pub mod checkpoint;
 pub mod config;
 pub mod data;
 pub mod loss_scale;
+pub mod mllog;
 pub mod optimizer;
+pub mod recording;
 pub mod schedule;
 
 pub use bad_value::BadValue;

@@ -125,7 +125,11 @@ fn errors_say_where_and_what() {
             "weight_decay = -1",
             "17:16: `optimizer.weight_decay`: -1: it must be finite and at least 0",
         ),
-        ("\"lars\"", "\"lasr\"", "16:8: `optimizer.rule`: unknown value `lasr`: did you mean `lars`?"),
+        (
+            "\"lars\"",
+            "\"lasr\"",
+            "16:8: `optimizer.rule`: unknown value `lasr`: did you mean `lars`?",
+        ),
         ("power = 2", "pwoer = 2", "21:32: `schedule.decay.pwoer`: unknown key `pwoer`: did you"),
         (
             "power = 2",
