@@ -312,7 +312,9 @@ mod tests {
         network.model = "resnet50"
         data = { kind = "image-folder", train = "train" }
         training = { global_batch = 8192, epochs = 40 }
-        schedule = { linear_scaling = false, base_lr = 9.6, warmup = { epochs = 4 } }
+        schedule.linear_scaling = false
+        schedule.base_lr = 9.6
+        schedule.warmup.epochs = 4
     "#;
 
     fn lines(run: impl FnOnce(&mut MlLog<&mut Vec<u8>, &mut dyn FnMut() -> u64>)) -> Vec<Value> {
