@@ -30,8 +30,10 @@ pub(crate) enum Command {
     Validate(ValidateArguments),
     /// Draw saved forecasts, several on one figure
     Plot(PlotArguments),
-    /// Print the JSON Schema of scenario files
-    Schema,
+    /// Show recorded training steps in Perfetto
+    Trace(TraceArguments),
+    /// Print the JSON Schema of scenario files, or of training configurations
+    Schema(SchemaArguments),
     /// Print completions for a shell
     Completions(CompletionsArguments),
 }
@@ -300,6 +302,32 @@ pub(crate) struct PlotArguments {
     /// The figure (.svg or .png)
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TraceArguments {
+    /// Recordings of ranks of one run, or - for stdin
+    #[arg(required = true, value_name = "RECORDING")]
+    pub(crate) recordings: Vec<PathBuf>,
+    /// The trace (.json) [default: stdout]
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// A kind of file that people write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SchemaOf {
+    /// What `foretrain simulate` reads
+    Scenario,
+    /// Configurations of training runs
+    Train,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SchemaArguments {
+    /// The kind of file
+    #[arg(value_enum, default_value_t = SchemaOf::Scenario)]
+    pub(crate) of: SchemaOf,
 }
 
 #[derive(Debug, Args)]

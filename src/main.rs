@@ -11,6 +11,7 @@ mod figure;
 mod output;
 mod plot;
 mod progress;
+mod recorded_trace;
 mod schema;
 mod simulate;
 mod table;
@@ -30,7 +31,8 @@ fn main() -> ExitCode {
         Command::Allreduce(arguments) => allreduce::run(&arguments),
         Command::Validate(arguments) => validate::run(&arguments),
         Command::Plot(arguments) => plot::run(&arguments),
-        Command::Schema => schema::run(),
+        Command::Trace(arguments) => recorded_trace::run(&arguments),
+        Command::Schema(arguments) => schema::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),
     };
     match result {

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use foretrain_trainer::config::Config;
 use serde_json::Value;
 
 const TINY: &str = "tests/commands/tiny.toml";
@@ -21,15 +22,20 @@ fn good(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn scenarios() -> Vec<PathBuf> {
-    let mut paths: Vec<PathBuf> = fs::read_dir("scenarios")
+/// The files of a folder that end in `.toml`, of which there are at least so many.
+fn files(folder: &str, count_min: usize) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
         .collect();
     paths.sort();
-    assert!(paths.len() >= 8);
+    assert!(paths.len() >= count_min);
     paths
+}
+
+fn scenarios() -> Vec<PathBuf> {
+    files("scenarios", 8)
 }
 
 fn text(path: &Path) -> &str {
@@ -41,6 +47,29 @@ fn the_schema_in_the_repository_is_the_one_that_is_printed() {
     let printed = good(&["schema"]);
     let kept = fs::read_to_string("scenarios/schema.json").unwrap();
     assert_eq!(kept, printed, "mend it with: cargo run -- schema > scenarios/schema.json");
+    let printed = good(&["schema", "train"]);
+    let kept = fs::read_to_string("scenarios/train-schema.json").unwrap();
+    let command = "cargo run -- schema train > scenarios/train-schema.json";
+    assert_eq!(kept, printed, "mend it with: {command}");
+}
+
+#[test]
+fn every_shipped_training_configuration_is_read_and_fits_the_schema() {
+    let schema: Value = serde_json::from_str(&good(&["schema", "train"])).unwrap();
+    let schema = jsonschema::validator_for(&schema).unwrap();
+    for path in files("scenarios/training", 2) {
+        let text = fs::read_to_string(&path).unwrap();
+        if let Err(error) = Config::from_toml(&text) {
+            panic!("{}:{error}", path.display());
+        }
+        let config: Value = toml::from_str(&text).unwrap();
+        let errors: Vec<String> =
+            schema.iter_errors(&config).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{}: {errors:?}", path.display());
+        let mut wrong = config.clone();
+        wrong["optimizer"]["momentm"] = 0.9.into();
+        assert!(!schema.is_valid(&wrong), "{}", path.display());
+    }
 }
 
 #[test]
@@ -154,6 +183,27 @@ fn a_trace_shows_streams_that_do_one_thing_at_a_time() {
             assert!((busy - whole).abs() < 1e-2, "rank {rank}: {busy} of {whole} us");
         }
     }
+}
+
+#[test]
+fn a_recorded_trace_has_every_rank_and_stream() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trace.json");
+    let rank = |rank| format!("tests/commands/recording.rank{rank}.jsonl");
+    good(&["trace", &rank(0), &rank(1), "-o", text(&path)]);
+    let trace: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let mut spans: BTreeMap<(u64, u64), u32> = BTreeMap::new();
+    for event in trace["traceEvents"].as_array().unwrap() {
+        if event["ph"] == "X" {
+            let stream = (event["pid"].as_u64().unwrap(), event["tid"].as_u64().unwrap());
+            *spans.entry(stream).or_default() += 1;
+        }
+    }
+    let expected: Vec<((u64, u64), u32)> = [0, 1]
+        .into_iter()
+        .flat_map(|rank| [(1, 1), (3, 5), (4, 3), (5, 1)].map(|(tid, count)| ((rank, tid), count)))
+        .collect();
+    assert_eq!(spans.into_iter().collect::<Vec<_>>(), expected);
 }
 
 #[test]

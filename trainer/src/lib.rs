@@ -2,13 +2,18 @@
 //!
 //! Present so far are the input, the communication of ranks, and the parts that turn averaged
 //! gradients into new weights, pure functions of their input and their saved state:
+//! Present so far are the input, the parts that turn averaged gradients into new weights, pure
+//! functions of their input and their saved state, and what surrounds a run:
 //!
 //! - [`data`]: datasets, who trains on what, augmentation, batches ready ahead of the step;
 //! - [`launch`]: which rank a process is;
 //! - [`communicator`]: sums of gradients over all ranks;
 //! - [`schedule`]: the learning rate of each step;
 //! - [`loss_scale`]: keeps small gradients representable in half precision;
-//! - [`optimizer`]: momentum and LARS on single-precision master weights.
+//! - [`optimizer`]: momentum and LARS on single-precision master weights;
+//! - [`config`]: what a run is to do, from a file;
+//! - [`checkpoint`]: everything from which training goes on, and files of weights;
+//! - [`recording`]: what happened when, for calibration; [`mllog`]: MLPerf's log.
 //!
 //! # A step
 //!
@@ -50,9 +55,11 @@ pub mod data;
 pub mod executor;
 pub mod launch;
 pub mod loss_scale;
+pub mod mllog;
 pub mod model;
 pub mod optimizer;
 pub mod plan;
+pub mod recording;
 pub mod schedule;
 
 pub use bad_value::BadValue;

@@ -111,7 +111,7 @@ pub fn schema() -> serde_json::Value {
 }
 
 /// Settings that decide when and where something happens, not what is computed.
-const WITHOUT_EFFECT: [&str; 17] = [
+const WITHOUT_EFFECT: [&str; 16] = [
     "name",
     "network.weights",
     "data.folder",
@@ -120,7 +120,6 @@ const WITHOUT_EFFECT: [&str; 17] = [
     "data.workers",
     "data.prefetch",
     "data.corrupt_max",
-    "data.augmentation.resize",
     "training.threads_per_rank",
     "training.evaluate_every",
     "training.target_top1",
