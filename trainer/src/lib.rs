@@ -61,5 +61,6 @@ pub mod optimizer;
 pub mod plan;
 pub mod recording;
 pub mod schedule;
+pub mod step;
 
 pub use bad_value::BadValue;

@@ -1,0 +1,26 @@
+//! A training step of one rank: forward, backward with the all-reduce under way, update.
+//!
+//! ```text
+//! main thread           forward ─ backward ──┬──┬──┬─▶ wait ─ overflow? ─ optimizer ─ new weights
+//!                        bucket complete ────▼──▼──▼        ▲
+//! communication thread   queue ▸ pack ▸ all-reduce ▸ unpack ┘
+//! ```
+//!
+//! The gradient of a rank is that of its share of the mean loss over the global batch, times the
+//! loss scale: so the sum over the ranks is the averaged gradient, times the scale. Every rank then
+//! makes the same update; weights stay the same on all, bit by bit.
+//!
+//! Buckets travel by being moved: a bucket's memory belongs to the communication thread until it
+//! has been summed. With overlap they leave as soon as their last gradient is written, without it
+//! after backward; what is computed is the same.
+
+mod communication;
+mod timeline;
+mod replica;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+pub use communication::{CommunicationThread, Pending, ThreadGone};
+pub use timeline::Timeline;
+pub use replica::{Replica, ReplicaSettings, StepError, StepOutcome};
