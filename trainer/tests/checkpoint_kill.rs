@@ -114,7 +114,7 @@ fn a_killed_run_goes_on_from_its_latest_complete_checkpoint() {
             // Inside a write; a little later each time.
             let writing = |name: &String| name.starts_with(".writing-");
             wait_until(&mut run, || names(root.path()).iter().any(writing));
-            sleep(Duration::from_micros(u64::from(kill) * 700));
+            sleep(Duration::from_micros(u64::from(kill) * 300));
         }
         drop(run);
         inside += u32::from(names(root.path()).iter().any(|name| name.starts_with(".writing-")));

@@ -106,7 +106,7 @@ impl CheckpointFolder {
     /// When a tensor is of a type that is not kept, or the operating system refuses.
     pub fn save(&self, checkpoint: &Checkpoint) -> Result<PathBuf, CheckpointError> {
         let step = checkpoint.state.progress.step;
-        let again = names(&self.root)?.iter().filter(|name| name.step == step).last().copied();
+        let again = names(&self.root)?.into_iter().rfind(|name| name.step == step);
         let name = Name { step, again: again.map_or(1, |name| name.again + 1) }.text();
         let writing = self.root.join(format!("{WRITING}{name}"));
         if let Err(error) = write(&writing, checkpoint) {

@@ -76,7 +76,7 @@ impl Fingerprint {
         let mut text = String::new();
         for (key, value) in &self.settings {
             // Lengths first, so that no value can look like another key.
-            let _ = write!(text, "{} {key} {} {value}\n", key.len(), value.len());
+            let _ = writeln!(text, "{} {key} {} {value}", key.len(), value.len());
         }
         Sha256::digest(text.as_bytes()).iter().fold(String::new(), |mut hash, byte| {
             let _ = write!(hash, "{byte:02x}");
