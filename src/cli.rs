@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Allreduce(AllreduceArguments),
     /// Compare published measurements with predictions from data sheets
     Validate(ValidateArguments),
+    /// Really train, on this machine or over MPI; goes on from the latest checkpoint
+    Train(TrainArguments),
     /// Draw saved forecasts, several on one figure
     Plot(PlotArguments),
     /// Show recorded training steps in Perfetto
@@ -302,6 +304,33 @@ pub(crate) struct PlotArguments {
     /// The figure (.svg or .png)
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TrainArguments {
+    /// The training configuration (TOML), or - for stdin
+    pub(crate) config: PathBuf,
+    /// How to print the report
+    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
+    pub(crate) format: ReportFormat,
+    /// The number of this process among those of the run, from 0 [default: the launcher's]
+    #[arg(long, requires = "world")]
+    pub(crate) rank: Option<u32>,
+    /// Processes of the run [default: the launcher's]
+    #[arg(long, requires = "rank")]
+    pub(crate) world: Option<u32>,
+    /// The number of this process among those of its machine [default: the launcher's]
+    #[arg(long, requires = "rank")]
+    pub(crate) local_rank: Option<u32>,
+}
+
+/// How a report is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportFormat {
+    /// For people
+    Table,
+    /// For programs
+    Json,
 }
 
 #[derive(Debug, Args)]

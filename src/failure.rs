@@ -16,6 +16,11 @@ pub(crate) enum Failure {
     Invalid(String),
     /// The runtime failed, as when a disk is full: exit code 5.
     Runtime(String),
+    /// A threshold was missed: exit code 6.
+    Missed(String),
+    /// It has been said, with this exit code.
+    #[cfg(feature = "mpi")]
+    Said(ExitCode),
     /// Whoever read our output has gone; nothing is left to say.
     ReaderGone,
 }
@@ -27,6 +32,9 @@ impl Failure {
             Self::Usage(message) => (2, message),
             Self::Invalid(message) => (3, message),
             Self::Runtime(message) => (5, message),
+            Self::Missed(message) => (6, message),
+            #[cfg(feature = "mpi")]
+            Self::Said(code) => return *code,
             Self::ReaderGone => return ExitCode::SUCCESS,
         };
         complain(&format!("error: {message}"));

@@ -16,6 +16,7 @@ mod schema;
 mod simulate;
 mod table;
 mod trace;
+mod train;
 mod validate;
 
 use std::process::ExitCode;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Allreduce(arguments) => allreduce::run(&arguments),
         Command::Validate(arguments) => validate::run(&arguments),
+        Command::Train(arguments) => train::run(&arguments),
         Command::Plot(arguments) => plot::run(&arguments),
         Command::Trace(arguments) => recorded_trace::run(&arguments),
         Command::Schema(arguments) => schema::run(&arguments),

@@ -19,3 +19,11 @@ pub(crate) fn bar(count: usize, what: &'static str) -> ProgressBar {
     bar.set_message(what);
     bar
 }
+
+/// Makes `bar` show how long it will take yet.
+pub(crate) fn show_rate(bar: &ProgressBar) {
+    let template = "{wide_bar} {pos}/{len} {msg}, {elapsed} gone, {eta} to go";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+}

@@ -62,5 +62,6 @@ pub mod plan;
 pub mod recording;
 pub mod schedule;
 pub mod step;
+pub mod train;
 
 pub use bad_value::BadValue;

@@ -100,3 +100,11 @@ fn listed(problems: &[String]) -> String {
     }
     text
 }
+
+impl CheckpointError {
+    /// Whether the operating system refused, and not the content.
+    #[must_use]
+    pub const fn is_io(&self) -> bool {
+        matches!(self, Self::Io { .. })
+    }
+}

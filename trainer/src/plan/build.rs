@@ -171,7 +171,8 @@ impl<'a> Builder<'a> {
                 Operation::Loss => classes = Some(head.input_shape.elements() as usize),
                 _ => {}
             }
-            instructions.push(Instruction { name: self.name(fused), kind });
+            let nodes = fused.nodes.clone();
+            instructions.push(Instruction { name: self.name(fused), nodes, kind });
         }
         let Some(classes) = classes else {
             let node = self.network.name().to_owned();

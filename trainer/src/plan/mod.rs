@@ -29,7 +29,7 @@ pub use build::PlanError;
 pub use parameter::{Parameter, ParameterId, ParameterLayout};
 pub use window::Window;
 
-use foretrain_sim::workload::{Network, Shape};
+use foretrain_sim::workload::{Network, NodeIndex, Shape};
 
 /// A buffer's place in [`Plan::buffers`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -193,6 +193,8 @@ impl Kind {
 pub struct Instruction {
     /// The nodes it computes, such as `layer1.0.bn3+add+relu3`.
     pub name: String,
+    /// Those nodes, in forward order.
+    pub nodes: Vec<NodeIndex>,
     /// What it computes.
     pub kind: Kind,
 }

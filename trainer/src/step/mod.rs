@@ -15,12 +15,12 @@
 //! after backward; what is computed is the same.
 
 mod communication;
-mod timeline;
 mod replica;
 #[cfg(test)]
 mod tests;
+mod timeline;
 mod wire;
 
 pub use communication::{CommunicationThread, Pending, ThreadGone};
-pub use timeline::Timeline;
 pub use replica::{Replica, ReplicaSettings, StepError, StepOutcome};
+pub use timeline::Timeline;

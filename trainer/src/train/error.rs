@@ -1,0 +1,155 @@
+//! Why a run fails.
+
+use std::io;
+use std::path::PathBuf;
+
+use foretrain_sim::located::Problem;
+
+use crate::bad_value::BadValue;
+use crate::checkpoint::CheckpointError;
+use crate::communicator::{CommunicatorError, SettingsError};
+use crate::data::augment::SettingError;
+use crate::data::loader::LoaderError;
+use crate::data::sampler::SamplerError;
+use crate::data::source::SourceError;
+use crate::executor::ExecutorError;
+use crate::model::WeightsError;
+use crate::optimizer::OptimizerError;
+use crate::plan::PlanError;
+use crate::plan::buckets::CycleError;
+use crate::recording::RecorderError;
+use crate::step::{StepError, ThreadGone};
+
+/// Why a run fails.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// A setting does not fit the data or the number of ranks.
+    #[error("{0}")]
+    Setting(Problem),
+    /// The data cannot be read.
+    #[error("{0}")]
+    Source(SourceError),
+    /// The data cannot be split over the ranks.
+    #[error("{0}")]
+    Sampler(SamplerError),
+    /// Images cannot be prepared.
+    #[error("{0}")]
+    Loader(LoaderError),
+    /// Images cannot be prepared so.
+    #[error("{0}")]
+    Augmentation(SettingError),
+    /// The network cannot be run.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// Gradients cannot be fused so.
+    #[error(transparent)]
+    Fusion(#[from] CycleError),
+    /// A value is out of its range.
+    #[error("{}: {}: {}", .0.key, .0.value, .0.need)]
+    BadValue(BadValue),
+    /// The update rule cannot go on.
+    #[error(transparent)]
+    Optimizer(#[from] OptimizerError),
+    /// Weights do not fit.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// A checkpoint cannot be read or written.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A batch does not fit.
+    #[error(transparent)]
+    Executor(#[from] ExecutorError),
+    /// A tensor cannot be made.
+    #[error("failed to make a batch: {0}")]
+    Tensor(#[from] candle_core::Error),
+    /// A step failed.
+    #[error(transparent)]
+    Step(StepError),
+    /// Another rank is missing.
+    #[error(transparent)]
+    Communicator(#[from] CommunicatorError),
+    /// Ranks cannot communicate so.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// A bug in a communicator.
+    #[error(transparent)]
+    ThreadGone(#[from] ThreadGone),
+    /// A recording cannot be written.
+    #[error(transparent)]
+    Recorder(#[from] RecorderError),
+    /// A file cannot be written.
+    #[error("failed to write {}: {error}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A thread cannot be started.
+    #[error("failed to start a thread: {0}")]
+    Thread(String),
+    /// A rank's thread panicked.
+    #[error("rank {rank} panicked")]
+    Panic {
+        /// The rank.
+        rank: u32,
+    },
+}
+
+impl TrainError {
+    /// Whether this only says that another rank failed.
+    #[must_use]
+    pub const fn is_echo(&self) -> bool {
+        matches!(self, Self::Communicator(_) | Self::Step(StepError::Communicator(_)))
+    }
+
+    /// Whether configuration, data or checkpoint are to blame, and not the machine or another rank.
+    #[must_use]
+    pub const fn is_input(&self) -> bool {
+        match self {
+            Self::Setting(_)
+            | Self::Source(_)
+            | Self::Sampler(_)
+            | Self::Augmentation(_)
+            | Self::Plan(_)
+            | Self::Fusion(_)
+            | Self::BadValue(_)
+            | Self::Weights(_)
+            | Self::Optimizer(_)
+            | Self::Settings(_)
+            | Self::Executor(_) => true,
+            Self::Loader(error) => !matches!(error, LoaderError::Thread(_)),
+            Self::Checkpoint(error) => !error.is_io(),
+            _ => false,
+        }
+    }
+}
+
+impl From<StepError> for TrainError {
+    fn from(error: StepError) -> Self {
+        match error {
+            StepError::Executor(error) => Self::Executor(error),
+            StepError::Optimizer(error) => Self::Optimizer(error),
+            other => Self::Step(other),
+        }
+    }
+}
+
+macro_rules! from {
+    ($($error:ty: $variant:ident),*) => {$(
+        impl From<$error> for TrainError {
+            fn from(error: $error) -> Self {
+                Self::$variant(error)
+            }
+        }
+    )*};
+}
+
+from!(
+    Problem: Setting,
+    SourceError: Source,
+    SamplerError: Sampler,
+    LoaderError: Loader,
+    SettingError: Augmentation,
+    BadValue: BadValue
+);

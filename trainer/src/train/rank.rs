@@ -1,0 +1,505 @@
+//! What one rank does from the first step to the last.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use candle_core::{Device, Tensor};
+use foretrain_sim::random::Streams;
+use foretrain_sim::recording::{EventKind, NumberFormat};
+use half::{bf16, f16};
+use rand::Rng;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use sha2::{Digest, Sha256};
+
+use super::log::Logs;
+use super::saved;
+use super::{Evaluation, Losses, News, Report, Setup, TrainError, Watch};
+use crate::checkpoint::{self, CheckpointFolder, Expected, Progress};
+use crate::communicator::Communicator;
+use crate::config::Every;
+use crate::data::augment::Preparation;
+use crate::data::loader::{self, Loader, LoaderSettings};
+use crate::data::sampler::{Purpose, Sampler};
+use crate::data::source::Source;
+use crate::executor::cpu::CpuExecutor;
+use crate::executor::{self, Executor, LossSum, RunningStatistics};
+use crate::loss_scale::{LossScaler, Verdict};
+use crate::model::Weights;
+use crate::optimizer::Optimizer;
+use crate::plan::ParameterId;
+use crate::recording::Recorder;
+use crate::step::{CommunicationThread, Replica, ReplicaSettings, StepOutcome, Timeline};
+
+/// Steps from one report of losses to the next.
+const REPORT_STEPS: u64 = 20;
+
+/// One rank in a run.
+pub(super) struct RankRun<'a> {
+    setup: &'a Setup,
+    replica: Replica,
+    timeline: Timeline,
+    recorder: Option<Recorder>,
+    /// Rank 0's.
+    folder: Option<CheckpointFolder>,
+    logs: Option<Logs>,
+    local_ranks: u32,
+    done: u64,
+    resumed: Option<PathBuf>,
+    best_top1: Option<f64>,
+    checkpoint: Option<PathBuf>,
+    /// The step at which the last checkpoint was written.
+    saved_at: Option<u64>,
+}
+
+/// What has come together since the last report.
+struct Interval {
+    start: Instant,
+    input_wait_ns: u64,
+    loss: LossSum,
+    steps: u64,
+    skipped: u64,
+}
+
+impl Interval {
+    fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            input_wait_ns: 0,
+            loss: LossSum::default(),
+            steps: 0,
+            skipped: 0,
+        }
+    }
+
+    fn add(&mut self, outcome: &StepOutcome) {
+        self.loss.loss += outcome.loss.loss;
+        self.loss.hits += outcome.loss.hits;
+        self.steps += 1;
+        self.skipped += u64::from(outcome.verdict != Verdict::Apply);
+    }
+}
+
+impl<'a> RankRun<'a> {
+    /// Builds the rank's replica, from the latest checkpoint if there is one.
+    pub(super) fn new(
+        setup: &'a Setup,
+        communicator: Box<dyn Communicator>,
+        local_ranks: u32,
+        start: Instant,
+    ) -> Result<Self, TrainError> {
+        let config = &setup.config;
+        let threads = setup.threads(local_ranks);
+        let pool = ThreadPoolBuilder::new()
+            .num_threads(threads.get())
+            .thread_name(|index| format!("kernel-{index}"))
+            .build()
+            .map_err(|error| TrainError::Thread(error.to_string()))?;
+        let pool = Arc::new(pool);
+        let communication = CommunicationThread::start(communicator)
+            .map_err(|error| TrainError::Thread(error.to_string()))?;
+        let rank = communication.rank();
+        let streams = Streams::new(config.seed);
+        let replica = Replica::new(
+            Arc::clone(&setup.plan),
+            Arc::clone(&setup.buckets),
+            ReplicaSettings {
+                per_rank_batch: config.per_rank_batch(setup.world),
+                wire: config.wire(),
+                overlap: config.communication.overlap,
+                dropout_key: streams.stream("run", "dropout").next_u64(),
+            },
+            Weights::initial(&setup.plan, &streams, config.network.zero_gamma()),
+            Optimizer::new(config.optimizer)?,
+            LossScaler::new(config.training.loss_scale())?,
+            executor(setup, &pool)?,
+            communication,
+            pool,
+        )?;
+        let mut run = Self {
+            setup,
+            replica,
+            timeline: Timeline::new(start, rank),
+            recorder: None,
+            folder: None,
+            logs: None,
+            local_ranks,
+            done: 0,
+            resumed: None,
+            best_top1: None,
+            checkpoint: None,
+            saved_at: None,
+        };
+        run.begin()?;
+        if let Some(recording) = &config.output.recording {
+            let algorithm = super::world::all_reduce(&config.communication).to_string();
+            let header = setup.header(rank, threads, &algorithm);
+            let path = config.output.path(&recording.file);
+            let steps = recording.steps.0.clone();
+            run.recorder = Some(Recorder::create(&path, &header, steps, start)?);
+        }
+        Ok(run)
+    }
+
+    fn rank(&self) -> u32 {
+        self.replica.communication.rank()
+    }
+
+    /// Takes weights from the latest checkpoint, or from the file that the configuration names.
+    ///
+    /// Rank 0 says which checkpoint it is, so that all take the same.
+    fn begin(&mut self) -> Result<(), TrainError> {
+        let setup = self.setup;
+        let output = &setup.config.output;
+        let mut latest = None;
+        if self.rank() == 0 {
+            let keep = NonZeroUsize::new(output.keep as usize).unwrap_or(NonZeroUsize::MIN);
+            let folder = CheckpointFolder::open(&output.checkpoints(), keep)?;
+            latest = folder.latest()?;
+            self.folder = Some(folder);
+            self.logs = Some(Logs::open(setup)?);
+        }
+        let name = latest.as_ref().and_then(|path| path.file_name());
+        let own = name.map_or(Vec::new(), |name| name.as_encoded_bytes().to_vec());
+        let pending = self
+            .replica
+            .communication
+            .ask(move |all| all.all_gather("exchange of the checkpoint's name", &own));
+        let names = pending.wait()??;
+        let name = names.first().map(|name| String::from_utf8_lossy(name).into_owned());
+        if let Some(name) = name.filter(|name| !name.is_empty()) {
+            let path = output.checkpoints().join(name);
+            let settings = Some(&setup.fingerprint);
+            let checkpoint =
+                checkpoint::load(&path, &Expected { tensors: &setup.tensors, settings })?;
+            self.done = checkpoint.state.progress.step;
+            self.best_top1 = checkpoint.state.best_top1;
+            saved::restore(setup, &mut self.replica, checkpoint)?;
+            self.saved_at = Some(self.done);
+            self.resumed = Some(path);
+        } else if let Some(path) = &setup.config.network.weights {
+            let model = checkpoint::load_weights(path, &setup.tensors)?;
+            saved::load_model(setup, &mut self.replica, &model)?;
+        }
+        Ok(())
+    }
+
+    /// Trains.
+    pub(super) fn run(mut self, watch: &mut dyn Watch) -> Result<Report, TrainError> {
+        let setup = self.setup;
+        let (steps, per_epoch) = (setup.steps(), setup.steps_per_epoch);
+        let (done_before, began) = (self.done, Instant::now());
+        watch.tell(News::Start {
+            done: self.done,
+            steps,
+            steps_per_epoch: per_epoch,
+            checkpoint: self.resumed.as_ref(),
+        });
+        if let Some(logs) = &mut self.logs {
+            logs.start(setup, self.done)?;
+        }
+        let target = setup.config.training.target_top1.map(|target| target.get());
+        let mut reached = target.map(|target| self.best_top1.is_some_and(|top1| top1 >= target));
+        let mut evaluation = None;
+        while self.done < steps && reached != Some(true) {
+            let epoch = self.done / per_epoch;
+            let end = steps.min((epoch + 1) * per_epoch);
+            if let Some(logs) = &mut self.logs {
+                logs.epoch_start(epoch + 1)?;
+            }
+            self.epoch(epoch, end, watch)?;
+            if let Some(logs) = &mut self.logs {
+                logs.epoch_stop(epoch + 1)?;
+            }
+            let every = u64::from(setup.config.training.evaluate_every);
+            let whole = self.done.is_multiple_of(per_epoch);
+            let due = every > 0 && whole && (epoch + 1).is_multiple_of(every);
+            if due || self.done == steps {
+                evaluation = self.evaluate(watch)?.or(evaluation);
+            }
+            if let (Some(target), Some(found)) = (target, evaluation) {
+                reached = Some(found.top1 >= target);
+            }
+            let due = match setup.config.output.checkpoint_every {
+                Every::Epochs(epochs) => whole && (epoch + 1).is_multiple_of(epochs),
+                _ => false,
+            };
+            let last = self.done == steps || reached == Some(true);
+            if due || (last && setup.config.output.checkpoint_every != Every::Never) {
+                self.save(watch)?;
+            }
+        }
+        if let Some(logs) = &mut self.logs {
+            logs.stop(self.done, reached)?;
+        }
+        if let Some(recorder) = self.recorder.take() {
+            recorder.finish()?;
+        }
+        Ok(Report {
+            steps: self.done,
+            steps_here: self.done - done_before,
+            seconds: began.elapsed().as_secs_f64(),
+            evaluation,
+            reached_target: reached,
+            checkpoint: self.checkpoint.or(self.resumed),
+            weights_sha256: weights_hash(&self.replica.weights, setup.plan.parameters().len()),
+        })
+    }
+
+    fn loader(
+        &self,
+        (source, preparation): (&Arc<dyn Source>, &Arc<Preparation>),
+        purpose: Purpose,
+        epoch: u64,
+        skip_batches: u64,
+    ) -> Result<Loader, TrainError> {
+        let config = &self.setup.config;
+        let batch = config.per_rank_batch(self.setup.world);
+        let sampler = Sampler {
+            samples: source.len(),
+            batch,
+            rank: self.rank(),
+            world: self.setup.world,
+            seed: config.seed,
+            purpose,
+        };
+        let mut order = sampler.epoch(epoch)?;
+        order.indices.drain(..(skip_batches * u64::from(batch)) as usize);
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let workers = config.data.workers.map_or(cores, |workers| workers as usize);
+        let settings = LoaderSettings {
+            workers: NonZeroUsize::new(workers / self.local_ranks.max(1) as usize)
+                .unwrap_or(NonZeroUsize::MIN),
+            prefetch: config.data.prefetch(),
+            skips_max: if purpose == Purpose::Training { config.data.corrupt_max() } else { 0 },
+        };
+        let (source, preparation) = (Arc::clone(source), Arc::clone(preparation));
+        Ok(Loader::start(source, preparation, order, config.seed, settings)?)
+    }
+
+    /// Trains from where it is to step `end`, in `epoch`.
+    fn epoch(&mut self, epoch: u64, end: u64, watch: &mut dyn Watch) -> Result<(), TrainError> {
+        let setup = self.setup;
+        let data = (&setup.train, &setup.train_preparation);
+        let skip = self.done - epoch * setup.steps_per_epoch;
+        let mut loader = self.loader(data, Purpose::Training, epoch, skip)?;
+        let mut interval = Interval::new();
+        while self.done < end {
+            let step = self.done;
+            let recorded = self.recorder.as_ref().is_some_and(|recorder| recorder.wants(step));
+            self.timeline.set_step(step, recorded);
+            let start_ns = self.timeline.now_ns();
+            let Some(batch) = loader.next() else { break };
+            let batch = batch?;
+            let ready_ns = self.timeline.span(start_ns, |span| EventKind::InputWait { span });
+            interval.input_wait_ns += ready_ns - start_ns;
+            for skip in &batch.skipped {
+                watch.tell(News::Skipped { name: &skip.name, reason: &skip.reason });
+            }
+            let lr = setup.schedule.learning_rate(step);
+            let batch = tensors(setup, batch)?;
+            let outcome = self.replica.step(&batch, step, lr, &mut self.timeline)?;
+            self.timeline.span(start_ns, |span| EventKind::Step { span });
+            self.done += 1;
+            interval.add(&outcome);
+            if let Some(recorder) = self.recorder.as_ref().filter(|_| recorded) {
+                for event in self.timeline.take() {
+                    recorder.record(step, event.kind);
+                }
+                recorder.end_step()?;
+            }
+            watch.tell(News::Step { done: self.done });
+            if self.done.is_multiple_of(REPORT_STEPS) || self.done == end {
+                self.report(&interval, &outcome, lr, watch)?;
+                interval = Interval::new();
+            }
+            if let Every::Steps(steps) = setup.config.output.checkpoint_every
+                && self.done.is_multiple_of(steps)
+            {
+                self.save(watch)?;
+                interval.start = Instant::now();
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds up what all ranks did since the last report.
+    fn report(
+        &mut self,
+        interval: &Interval,
+        last: &StepOutcome,
+        lr: f64,
+        watch: &mut dyn Watch,
+    ) -> Result<(), TrainError> {
+        let name = format!("exchange of losses after step {}", self.done);
+        let [loss, hits] = self.sum(name, [interval.loss.loss, interval.loss.hits as f64])?;
+        let images = (interval.steps * u64::from(self.setup.config.training.global_batch)) as f64;
+        let seconds = interval.start.elapsed().as_secs_f64();
+        let losses = Losses {
+            step: self.done,
+            epoch: self.done as f64 / self.setup.steps_per_epoch as f64,
+            loss: loss / images,
+            top1: hits / images,
+            lr,
+            loss_scale: f64::from(last.loss_scale),
+            skipped: interval.skipped,
+            images_per_s: images / seconds,
+            input_wait: interval.input_wait_ns as f64 / 1e9 / seconds,
+        };
+        if let Some(logs) = &mut self.logs {
+            logs.losses(&losses)?;
+        }
+        watch.tell(News::Losses(losses));
+        Ok(())
+    }
+
+    /// Sums numbers over all ranks, in the order of ranks, exactly alike on all.
+    fn sum<const N: usize>(&self, name: String, own: [f64; N]) -> Result<[f64; N], TrainError> {
+        let bytes: Vec<u8> = own.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let pending = self.replica.communication.ask(move |all| all.all_gather(&name, &bytes));
+        let mut sums = [0.0; N];
+        for message in pending.wait()?? {
+            let (values, _) = message.as_chunks::<8>();
+            for (sum, value) in sums.iter_mut().zip(values) {
+                *sum += f64::from_le_bytes(*value);
+            }
+        }
+        Ok(sums)
+    }
+
+    /// The running statistics of all batch norms, averaged over the ranks.
+    fn averaged_statistics(&self) -> Result<Vec<RunningStatistics>, TrainError> {
+        let norms = self.setup.plan.batch_norms();
+        let own: Vec<RunningStatistics> =
+            (0..norms.len()).map(|norm| self.replica.executor.running_statistics(norm)).collect();
+        if self.setup.world == 1 || norms.is_empty() {
+            return Ok(own);
+        }
+        let all = own.iter().flat_map(|norm| norm.mean.iter().chain(&norm.variance));
+        let mut values: Vec<f32> = all.copied().collect();
+        let name = format!("average of running statistics after step {}", self.done);
+        let pending = self
+            .replica
+            .communication
+            .ask(move |all| all.all_reduce(&name, values.as_mut_slice().into()).map(|()| values));
+        let mut values = pending.wait()??.into_iter();
+        let world = self.setup.world as f32;
+        let mut next =
+            |channels: usize| values.by_ref().take(channels).map(|sum| sum / world).collect();
+        Ok(norms
+            .iter()
+            .map(|norm| RunningStatistics {
+                mean: next(norm.channels),
+                variance: next(norm.channels),
+            })
+            .collect())
+    }
+
+    fn set_statistics(&mut self, statistics: &[RunningStatistics]) -> Result<(), TrainError> {
+        for (index, statistics) in statistics.iter().enumerate() {
+            self.replica.executor.set_running_statistics(index, statistics)?;
+        }
+        Ok(())
+    }
+
+    /// Evaluates with the statistics averaged over the ranks; training goes on with its own.
+    fn evaluate(&mut self, watch: &mut dyn Watch) -> Result<Option<Evaluation>, TrainError> {
+        let setup = self.setup;
+        let Some(eval) = &setup.eval else { return Ok(None) };
+        let epoch = self.done as f64 / setup.steps_per_epoch as f64;
+        if let Some(logs) = &mut self.logs {
+            logs.evaluation_start(epoch)?;
+        }
+        let averaged = self.averaged_statistics()?;
+        let norms = setup.plan.batch_norms().len();
+        let own: Vec<RunningStatistics> =
+            (0..norms).map(|norm| self.replica.executor.running_statistics(norm)).collect();
+        self.set_statistics(&averaged)?;
+        let mut total = LossSum::default();
+        let mut images = 0;
+        for batch in self.loader((eval, &setup.eval_preparation), Purpose::Evaluation, 0, 0)? {
+            let batch = batch?;
+            images += batch.labels.len();
+            let sum = self.replica.evaluate(&tensors(setup, batch)?)?;
+            total.loss += sum.loss;
+            total.hits += sum.hits;
+            total.hits_top5 += sum.hits_top5;
+        }
+        self.set_statistics(&own)?;
+        let name = format!("exchange of evaluations after step {}", self.done);
+        let own = [total.loss, total.hits as f64, total.hits_top5 as f64, images as f64];
+        let [loss, hits, hits_top5, images] = self.sum(name, own)?;
+        let evaluation = Evaluation {
+            epoch,
+            images: images as u64,
+            loss: loss / images,
+            top1: hits / images,
+            top5: hits_top5 / images,
+        };
+        self.best_top1 = Some(self.best_top1.map_or(evaluation.top1, |b| b.max(evaluation.top1)));
+        if let Some(logs) = &mut self.logs {
+            logs.evaluation(self.done, &evaluation)?;
+        }
+        watch.tell(News::Evaluation(evaluation));
+        Ok(Some(evaluation))
+    }
+
+    /// Writes a checkpoint, from which all ranks go on with the same running statistics, whether
+    /// they were killed in between or not.
+    fn save(&mut self, watch: &mut dyn Watch) -> Result<(), TrainError> {
+        if self.saved_at == Some(self.done) {
+            return Ok(());
+        }
+        let averaged = self.averaged_statistics()?;
+        self.set_statistics(&averaged)?;
+        self.saved_at = Some(self.done);
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let per_epoch = self.setup.steps_per_epoch;
+        let progress = Progress {
+            epoch: self.done / per_epoch,
+            batch: self.done % per_epoch,
+            step: self.done,
+        };
+        let checkpoint = saved::checkpoint(self.setup, &self.replica, progress, self.best_top1)?;
+        let path = folder.save(&checkpoint)?;
+        if let Some(logs) = &mut self.logs {
+            logs.checkpoint(self.done, &path)?;
+        }
+        watch.tell(News::Checkpoint(&path));
+        self.checkpoint = Some(path);
+        Ok(())
+    }
+}
+
+fn executor(setup: &Setup, pool: &Arc<ThreadPool>) -> Result<Box<dyn Executor>, TrainError> {
+    let (plan, buckets) = (Arc::clone(&setup.plan), Arc::clone(&setup.buckets));
+    let (settings, pool) = (setup.executor_settings(), Arc::clone(pool));
+    Ok(match setup.config.training.precision {
+        NumberFormat::F32 => Box::new(CpuExecutor::<f32>::new(plan, buckets, settings, pool)?),
+        NumberFormat::F16 => Box::new(CpuExecutor::<f16>::new(plan, buckets, settings, pool)?),
+        NumberFormat::Bf16 => Box::new(CpuExecutor::<bf16>::new(plan, buckets, settings, pool)?),
+    })
+}
+
+/// A batch as tensors.
+fn tensors(setup: &Setup, batch: loader::Batch) -> Result<executor::Batch, TrainError> {
+    let shape = setup.network.input_shape();
+    let [height, width, channels] =
+        [shape.height, shape.width, shape.channels].map(|size| size as usize);
+    let images = batch.labels.len();
+    Ok(executor::Batch {
+        images: Tensor::from_vec(batch.images, (images, height, width, channels), &Device::Cpu)?,
+        labels: Tensor::from_vec(batch.labels, images, &Device::Cpu)?,
+    })
+}
+
+fn weights_hash(weights: &Weights, parameters: usize) -> String {
+    let mut hash = Sha256::new();
+    for index in 0..parameters {
+        for weight in weights.of(ParameterId(index)) {
+            hash.update(weight.to_le_bytes());
+        }
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

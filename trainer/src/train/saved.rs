@@ -1,0 +1,81 @@
+//! Between a replica and a checkpoint.
+
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+
+use super::{Setup, TrainError};
+use crate::checkpoint::{Checkpoint, Progress, Tensors, TrainingState};
+use crate::executor::{Executor, RunningStatistics};
+use crate::loss_scale::LossScaler;
+use crate::model::{Weights, WeightsError, elements};
+use crate::optimizer::Optimizer;
+use crate::step::Replica;
+
+/// Everything that a step changes, as a checkpoint keeps it.
+pub(super) fn checkpoint(
+    setup: &Setup,
+    replica: &Replica,
+    progress: Progress,
+    best_top1: Option<f64>,
+) -> Result<Checkpoint, TrainError> {
+    let mut model = replica.weights.to_tensors()?;
+    for (index, norm) in setup.plan.batch_norms().iter().enumerate() {
+        let RunningStatistics { mean, variance } = replica.executor.running_statistics(index);
+        for (suffix, values) in [("running_mean", mean), ("running_var", variance)] {
+            let tensor = Tensor::from_vec(values, norm.channels, &Device::Cpu)?;
+            model.insert(format!("{}.{suffix}", norm.name), tensor);
+        }
+        let batches = Tensor::new(progress.step as i64, &Device::Cpu)?;
+        model.insert(format!("{}.num_batches_tracked", norm.name), batches);
+    }
+    let state = TrainingState {
+        progress,
+        seed: setup.config.seed,
+        optimizer: replica.optimizer.state().clone(),
+        loss_scale: replica.scaler.state(),
+        best_top1,
+        settings: setup.fingerprint.clone(),
+    };
+    Ok(Checkpoint { model, state })
+}
+
+/// Puts the replica where the checkpoint was made.
+pub(super) fn restore(
+    setup: &Setup,
+    replica: &mut Replica,
+    checkpoint: Checkpoint,
+) -> Result<(), TrainError> {
+    load_model(setup, replica, &checkpoint.model)?;
+    let config = &setup.config;
+    replica.optimizer = Optimizer::resume(config.optimizer, checkpoint.state.optimizer)?;
+    replica.scaler = LossScaler::resume(config.training.loss_scale(), checkpoint.state.loss_scale)?;
+    Ok(())
+}
+
+/// Takes weights and running statistics.
+pub(super) fn load_model(
+    setup: &Setup,
+    replica: &mut Replica,
+    model: &Tensors,
+) -> Result<(), TrainError> {
+    replica.weights = Weights::from_tensors(&Arc::clone(&setup.plan), model)?;
+    replica.load_weights()?;
+    load_statistics(setup, &mut *replica.executor, model)
+}
+
+fn load_statistics(
+    setup: &Setup,
+    executor: &mut dyn Executor,
+    model: &Tensors,
+) -> Result<(), TrainError> {
+    for (index, norm) in setup.plan.batch_norms().iter().enumerate() {
+        let values = |suffix: &str| -> Result<Vec<f32>, WeightsError> {
+            elements(model, &format!("{}.{suffix}", norm.name), norm.channels)
+        };
+        let statistics =
+            RunningStatistics { mean: values("running_mean")?, variance: values("running_var")? };
+        executor.set_running_statistics(index, &statistics)?;
+    }
+    Ok(())
+}
