@@ -21,6 +21,9 @@ const TASK: Task = Task {
     span: 0,
 };
 
+/// A tensor's name and elements.
+type Named = (String, Vec<f32>);
+
 fn optimizer(settings: &Value, form: LarsForm) -> Optimizer {
     let lars = Lars {
         momentum: number(&settings["momentum"]),
@@ -34,16 +37,12 @@ fn optimizer(settings: &Value, form: LarsForm) -> Optimizer {
 
 /// Trains executors that share weights; gives the mean loss of each step and rank and the weights
 /// by name, in PyTorch's order.
-fn train(
-    ranks: &mut [Rank<f32>],
-    settings: &Value,
-    form: LarsForm,
-) -> (Vec<Vec<f64>>, Vec<(String, Vec<f32>)>) {
+fn train(ranks: &mut [Rank<f32>], settings: &Value, form: LarsForm) -> (Vec<Vec<f64>>, Vec<Named>) {
     let rates = numbers(&settings["rates"]);
     assert_eq!(rates.len(), STEPS);
     let mut optimizer = optimizer(settings, form);
     let plan = std::sync::Arc::clone(&ranks[0].plan);
-    let mut weights: Vec<(String, Vec<f32>)> = plan
+    let mut weights: Vec<Named> = plan
         .parameters()
         .iter()
         .map(|parameter| {
@@ -95,7 +94,7 @@ fn train(
 }
 
 /// PyTorch's own single precision is within 3e-7 of its double precision in every tensor.
-fn check_weights(weights: &[(String, Vec<f32>)], case: &Value) {
+fn check_weights(weights: &[Named], case: &Value) {
     for (name, weights) in weights {
         let weights: Vec<f64> = weights.iter().map(|&weight| f64::from(weight)).collect();
         let found = distance(&weights, &case[name]);

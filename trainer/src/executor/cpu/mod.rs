@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use candle_core::{CpuStorage, Storage, Tensor};
 pub use element::{Element, Real};
+use foretrain_sim::workload::Shape;
 pub use loss::LossSum;
 use rayon::ThreadPool;
 use rayon::prelude::*;
@@ -317,6 +318,12 @@ impl<E: Element> Executor for CpuExecutor<E> {
     }
 
     fn load_batch(&mut self, batch: &Batch) -> Result<(), ExecutorError> {
+        let Shape { channels, height, width } = self.plan.image_shape();
+        let (found, image) = (batch.images.dims(), [height, width, channels].map(|n| n as usize));
+        if found.get(1..) != Some(&image) {
+            let expected = format!("expected images of batch × {height} × {width} × {channels}");
+            return Err(ExecutorError::Tensor(format!("{expected}, found {found:?}")));
+        }
         with_storage(&batch.images, |images, image_range| {
             with_storage(&batch.labels, |labels, label_range| match (images, labels) {
                 (CpuStorage::F32(images), CpuStorage::U32(labels)) => {

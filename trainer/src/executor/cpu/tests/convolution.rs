@@ -218,7 +218,7 @@ pub(super) fn large() -> Vec<(&'static str, Case)> {
         ("several tasks", Case::new(1, [3, 5], [27, 25], [3, 1, 1], 2)),
         ("several tasks of one pixel", Case::new(1, [6, 5], [27, 25], [1, 1, 0], 2)),
         ("several tasks in groups", Case::new(2, [3, 4], [27, 25], [1, 1, 0], 2)),
-        // 9 pixels: images go backward in twos, the last one alone.
+        // 9 pixels: images go backward in threes, the last two together.
         ("images together", Case::new(1, [4, 6], [3, 3], [3, 1, 1], 5)),
         // 2209 output pixels in one image: three tiles when patches are added up, and two parts of
         // the pixels for the filters, whose 27 rows are one piece.

@@ -12,6 +12,7 @@ mod formula;
 mod fully_connected;
 mod half_precision;
 mod layers;
+mod loading;
 mod loss;
 mod pools;
 mod precision;
