@@ -71,7 +71,7 @@ pub enum ExecutorError {
         found: usize,
     },
     /// More images than there is room for.
-    #[error("{found} images, expected 1 to {capacity}, a multiple of {span} in training")]
+    #[error("{found} images, expected 1 to {capacity}, and room for a multiple of {span}")]
     Batch {
         /// Images that came.
         found: usize,

@@ -98,3 +98,18 @@ impl Buckets {
         self.places[parameter.get()]
     }
 }
+
+#[cfg(test)]
+impl Buckets {
+    /// All gradients of a plan in one bucket, in forward order.
+    pub(crate) fn one(plan: &Plan) -> Self {
+        let mut elements = 0;
+        let mut gradients = Vec::new();
+        for (index, parameter) in plan.parameters().iter().enumerate() {
+            gradients.push((ParameterId(index), elements));
+            elements += parameter.elements();
+        }
+        let places = gradients.iter().map(|&(_, offset)| Place { bucket: 0, offset }).collect();
+        Self { buckets: vec![Bucket { gradients, elements }], places }
+    }
+}

@@ -248,6 +248,11 @@ impl Plan {
         &self.parameters
     }
 
+    /// The places of all parameters, in forward order.
+    pub fn parameter_ids(&self) -> impl ExactSizeIterator<Item = ParameterId> + use<> {
+        (0..self.parameters.len()).map(ParameterId)
+    }
+
     /// The batch norms in forward order.
     #[must_use]
     pub fn batch_norms(&self) -> &[BatchNormInfo] {
@@ -283,5 +288,38 @@ impl Plan {
     #[must_use]
     pub fn moments(&self) -> usize {
         2 * self.instructions.len()
+    }
+}
+
+#[cfg(test)]
+impl Plan {
+    /// Instructions between buffers that share no memory, for tests of executors; the first buffer
+    /// is that of the images.
+    pub(crate) fn without_sharing(
+        kinds: Vec<Kind>,
+        elements: &[usize],
+        parameters: Vec<Parameter>,
+        batch_norms: Vec<BatchNormInfo>,
+        classes: usize,
+    ) -> Self {
+        let mut arena_elements = 0;
+        let buffer = |(index, &elements): (usize, &usize)| {
+            let (name, offset) = (format!("buffer {index}"), arena_elements);
+            arena_elements += elements.next_multiple_of(16);
+            Buffer { name, elements, offset, lifetime: 0..=2 * kinds.len() - 1 }
+        };
+        let buffers = elements.iter().enumerate().map(buffer).collect();
+        let instruction =
+            |(index, kind)| Instruction { name: format!("instruction {index}"), kind };
+        Self {
+            buffers,
+            instructions: kinds.into_iter().enumerate().map(instruction).collect(),
+            parameters,
+            batch_norms,
+            images: BufferId(0),
+            image_shape: Shape::new(elements[0] as u64, 1, 1),
+            classes,
+            arena_elements,
+        }
     }
 }

@@ -225,10 +225,11 @@ fn sum_part<R: Real>(
     }
 }
 
-/// The gradient if the ReLU let the value pass; without a branch, for vectors.
+/// The gradient if the ReLU let the value pass, as it does what is no number; without a branch, for
+/// vectors.
 #[inline(always)]
 fn passed<R: Real>(relu: bool, mask: R, gradient: R, zero: R) -> R {
-    if !relu | (mask > zero) { gradient } else { zero }
+    if relu & (mask <= zero) { zero } else { gradient }
 }
 
 /// A gradient to store or to add to.

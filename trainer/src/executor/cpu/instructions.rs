@@ -49,8 +49,8 @@ impl<E: Element> Memory<E> {
                 let norm = &mut self.norms[number];
                 let values = group * shape.elements() as usize;
                 norm.note(x, values, settings, pass.mode, scratch);
-                for (index, y) in y.chunks_exact_mut(values).enumerate() {
-                    let part = index * values..(index + 1) * values;
+                for (index, y) in y.chunks_mut(values).enumerate() {
+                    let part = index * values..index * values + y.len();
                     let (scale, shift) = norm.factors(index, pass.mode, factors, settings);
                     batch_norm::apply(
                         &x[part.clone()],
@@ -137,7 +137,7 @@ impl<E: Element> Memory<E> {
                 let mut scale_sums = vec![zero; gamma.len()];
                 let mut shift_sums = vec![zero; gamma.len()];
                 for (index, statistics) in norm.groups.iter().enumerate() {
-                    let part = index * values..(index + 1) * values;
+                    let part = index * values..x.len().min((index + 1) * values);
                     let backward = Backward {
                         input: &x[part.clone()],
                         output: relu.then(|| &y[part.clone()]),
@@ -236,8 +236,8 @@ impl CpuSettings {
 }
 
 impl<R: Real> Norm<R> {
-    /// In training, takes the statistics of each group of `values` elements, and lets the running
-    /// statistics follow their mean.
+    /// In training, takes the statistics of each group of `values` elements (the last may have
+    /// fewer), and lets the running statistics follow their mean.
     fn note<E: Element<Real = R>>(
         &mut self,
         input: &[E],
@@ -251,7 +251,7 @@ impl<R: Real> Norm<R> {
         }
         let channels = self.running_mean.len();
         self.groups.clear();
-        for group in input.chunks_exact(values) {
+        for group in input.chunks(values) {
             self.groups.push(batch_norm::statistics(group, channels, scratch));
         }
         let follow = |running: &mut R, of_group: &dyn Fn(&Statistics<R>) -> f64| {

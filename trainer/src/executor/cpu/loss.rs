@@ -26,11 +26,11 @@ pub(super) fn forward<E: Element>(logits: &[E], labels: &[u32], smoothing: f64) 
         let log_sum = log_sum_exp(&logits);
         let mean: f64 = logits.iter().sum::<f64>() / classes as f64;
         sum.loss += log_sum - (1.0 - smoothing) * of_label - smoothing * mean;
-        // Logits that are not numbers are no hit; of equals the first counts.
+        // Logits that are not numbers come before all and are no hit; of equals the first counts.
         let before = logits.iter().enumerate().filter(|&(class, &logit)| {
-            logit > of_label || (logit == of_label && class < label as usize)
+            logit.is_nan() || logit > of_label || (logit == of_label && class < label as usize)
         });
-        let rank = if of_label.is_nan() { classes } else { before.count() };
+        let rank = if of_label.is_nan() { usize::MAX } else { before.count() };
         sum.hits += u64::from(rank == 0);
         sum.hits_top5 += u64::from(rank < 5);
     }

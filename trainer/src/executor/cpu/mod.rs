@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use candle_core::{CpuStorage, Storage, Tensor};
 pub use element::{Element, Real};
+use foretrain_sim::workload::Shape;
 pub use loss::LossSum;
 use rayon::ThreadPool;
 use rayon::prelude::*;
@@ -40,7 +41,8 @@ const PART_ELEMENTS: usize = 1 << 16;
 pub struct CpuSettings {
     /// Images there is room for.
     pub batch: NonZeroUsize,
-    /// Images that share batch-norm statistics in training; all of the batch if none.
+    /// Images that share batch-norm statistics in training; all of the batch if none. In a batch
+    /// that is no multiple, those that are left over share theirs.
     pub batch_norm_span: Option<NonZeroUsize>,
     /// How much of the running statistics each batch replaces.
     pub batch_norm_momentum: f64,
@@ -202,6 +204,27 @@ impl<E: Element> CpuExecutor<E> {
         Ok(())
     }
 
+    /// Sets the running mean and variance of a batch norm without rounding them through single
+    /// precision.
+    ///
+    /// # Errors
+    /// The wrong number of channels.
+    pub fn load_exact_statistics(
+        &mut self,
+        batch_norm: usize,
+        [mean, variance]: [&[f64]; 2],
+    ) -> Result<(), ExecutorError> {
+        let norm = &mut self.memory.norms[batch_norm];
+        let own = [&mut norm.running_mean, &mut norm.running_variance];
+        for (own, values) in own.into_iter().zip([mean, variance]) {
+            check("channels of running statistics", own.len(), values.len())?;
+            for (own, &value) in own.iter_mut().zip(values) {
+                *own = E::Real::from_f64(value);
+            }
+        }
+        Ok(())
+    }
+
     /// Takes images and labels; images lie as `height × width × channels`.
     ///
     /// # Errors
@@ -295,6 +318,12 @@ impl<E: Element> Executor for CpuExecutor<E> {
     }
 
     fn load_batch(&mut self, batch: &Batch) -> Result<(), ExecutorError> {
+        let Shape { channels, height, width } = self.plan.image_shape();
+        let (found, image) = (batch.images.dims(), [height, width, channels].map(|n| n as usize));
+        if found.get(1..) != Some(&image) {
+            let expected = format!("expected images of batch × {height} × {width} × {channels}");
+            return Err(ExecutorError::Tensor(format!("{expected}, found {found:?}")));
+        }
         with_storage(&batch.images, |images, image_range| {
             with_storage(&batch.labels, |labels, label_range| match (images, labels) {
                 (CpuStorage::F32(images), CpuStorage::U32(labels)) => {
@@ -356,14 +385,8 @@ impl<E: Element> Executor for CpuExecutor<E> {
         batch_norm: usize,
         statistics: &RunningStatistics,
     ) -> Result<(), ExecutorError> {
-        let norm = &mut self.memory.norms[batch_norm];
-        let own = [&mut norm.running_mean, &mut norm.running_variance];
-        for (own, values) in own.into_iter().zip([&statistics.mean, &statistics.variance]) {
-            check("channels of running statistics", own.len(), values.len())?;
-            for (own, &value) in own.iter_mut().zip(values) {
-                *own = E::Real::from_f64(f64::from(value));
-            }
-        }
-        Ok(())
+        let exact = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
+        let (mean, variance) = (exact(&statistics.mean), exact(&statistics.variance));
+        self.load_exact_statistics(batch_norm, [&mean, &variance])
     }
 }

@@ -1,6 +1,7 @@
 //! ReLU, dropout and pools: what is neither a matrix product nor a normalisation.
 
 use foretrain_sim::random::place_uniform;
+use num_traits::Float as _;
 use rayon::prelude::*;
 
 use super::batch_norm::{Target, pass_part, widened};
@@ -11,13 +12,13 @@ use crate::plan::Window;
 /// Elements of a task.
 const PART_ELEMENTS: usize = 1 << 14;
 
-/// y = max(x, 0).
+/// y = max(x, 0); what is no number stays none, as in PyTorch, so that it is seen in the loss.
 pub(super) fn relu<E: Element>(input: &[E], output: &mut [E]) {
     let zero = E::default().to_real();
     input.par_chunks(PART_ELEMENTS).zip(output.par_chunks_mut(PART_ELEMENTS)).for_each(
         |(input, output)| {
             for (input, output) in input.iter().zip(output) {
-                *output = if input.to_real() > zero { *input } else { E::default() };
+                *output = if input.to_real() <= zero { E::default() } else { *input };
             }
         },
     );
@@ -80,6 +81,7 @@ impl Dropout {
 }
 
 /// The largest of each window, and which position of the window it was at: the first of equals.
+/// What is no number is larger than all numbers, as in PyTorch.
 pub(super) fn max_pool<E: Element>(
     window: &Window,
     input: &[E],
@@ -119,7 +121,8 @@ fn max_pixel<E: Element>(
             continue;
         }
         for ((output, at), input) in output.iter_mut().zip(&mut *positions).zip(input) {
-            if input.to_real() > output.to_real() {
+            let (new, largest) = (input.to_real(), output.to_real());
+            if (new > largest) | new.is_nan() {
                 *output = *input;
                 *at = position;
             }
