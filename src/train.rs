@@ -83,7 +83,7 @@ fn processes(config: Config, launch: &Launch, place: &str) -> Result<Option<Outc
             "this is {launch}, but MPI says rank {rank} of {ranks}: start all ranks by one mpirun"
         )));
     }
-    let result = (|| {
+    let result: Result<_, Failure> = (|| {
         let setup = setup(config, ranks, place)?;
         let local_ranks = local_ranks().unwrap_or(ranks);
         let place_of_ranks = Place::Process { transport, local_ranks };

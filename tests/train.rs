@@ -34,6 +34,8 @@ fn config(run: &Path, steps: u32, communication: &str, training: &str) -> String
             [optimizer]
             rule = "lars"
             coefficient = 0.01
+            [schedule]
+            warmup = {{ epochs = 0.1 }}
             [communication]
             algorithm = "direct"
             {communication}
