@@ -309,8 +309,11 @@ impl Plan {
             Buffer { name, elements, offset, lifetime: 0..=2 * kinds.len() - 1 }
         };
         let buffers = elements.iter().enumerate().map(buffer).collect();
-        let instruction =
-            |(index, kind)| Instruction { name: format!("instruction {index}"), kind };
+        let instruction = |(index, kind)| Instruction {
+            name: format!("instruction {index}"),
+            nodes: Vec::new(),
+            kind,
+        };
         Self {
             buffers,
             instructions: kinds.into_iter().enumerate().map(instruction).collect(),

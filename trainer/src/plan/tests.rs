@@ -103,7 +103,7 @@ fn walk(plan: &Plan) {
     }
     let mut memory = Memory { plan, written: HashMap::new() };
     memory.write(plan.images());
-    for Instruction { name, kind } in plan.instructions() {
+    for Instruction { name, kind, .. } in plan.instructions() {
         operands(kind).iter().for_each(|operand| memory.read(operand.buffer, name));
         if let Some(output) = output(kind) {
             memory.write(output.buffer);
@@ -111,7 +111,7 @@ fn walk(plan: &Plan) {
         }
     }
     let mut stored = HashSet::new();
-    for Instruction { name, kind } in plan.instructions().iter().rev() {
+    for Instruction { name, kind, .. } in plan.instructions().iter().rev() {
         let reads: Vec<BufferId> =
             kept(kind).into_iter().chain(output(kind).map(|output| output.gradient)).collect();
         reads.iter().for_each(|&buffer| memory.read(buffer, name));
