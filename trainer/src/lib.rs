@@ -1,51 +1,93 @@
-//! The trainer of Foretrain: real data-parallel training, on which forecasts are calibrated.
+//! The trainer of Foretrain: real data-parallel training of ResNet and AlexNet, on CPUs.
 //!
-//! Present so far are the input, the communication of ranks, and the parts that turn averaged
-//! gradients into new weights, pure functions of their input and their saved state:
-//! Present so far are the input, the parts that turn averaged gradients into new weights, pure
-//! functions of their input and their saved state, and what surrounds a run:
+//! It trains the networks that `foretrain-sim` simulates, from the same lists of nodes, cuts
+//! gradients by the same fusion rules and sums them by the same all-reduces, and writes down what
+//! happened when. Nothing here forecasts. The command `foretrain train` is a thin face of this
+//! crate; `docs/training.md` says what a run computes and leaves behind.
 //!
-//! - [`data`]: datasets, who trains on what, augmentation, batches ready ahead of the step;
-//! - [`launch`]: which rank a process is;
-//! - [`communicator`]: sums of gradients over all ranks;
-//! - [`schedule`]: the learning rate of each step;
-//! - [`loss_scale`]: keeps small gradients representable in half precision;
-//! - [`optimizer`]: momentum and LARS on single-precision master weights;
-//! - [`config`]: what a run is to do, from a file;
-//! - [`checkpoint`]: everything from which training goes on, and files of weights;
-//! - [`recording`]: what happened when, for calibration; [`mllog`]: MLPerf's log.
-//!
-//! # A step
+//! # A run
 //!
 //! ```
-//! use foretrain_trainer::loss_scale::{LossScaleConfig, LossScaler, Verdict};
-//! use foretrain_trainer::optimizer::{Gradient, Lars, Optimizer, Role, Rule, TensorState, Values};
-//! use foretrain_trainer::schedule::{Schedule, ScheduleConfig};
-//! use half::f16;
+//! use foretrain_sim::recording::{EventKind, Recording};
+//! use foretrain_trainer::communicator::ThreadTransport;
+//! use foretrain_trainer::config::Config;
+//! use foretrain_trainer::train::{self, NobodyWatches, Place, Setup};
 //!
-//! // ResNet-50 at batch 8192 on ImageNet: 1,281,167 images / 8192 is 156 whole steps an epoch.
-//! let schedule = Schedule::new(ScheduleConfig::default(), 8192, 156)?;
-//! let mut scaler = LossScaler::new(LossScaleConfig::default())?;
-//! let mut optimizer = Optimizer::new(Rule::Lars(Lars::default()))?;
+//! // A small ResNet on made-up images: 5 steps on two ranks, which are threads.
+//! let folder = tempfile::tempdir()?;
+//! let mut config = Config::from_toml(
+//!     r#"
+//!         name = "a tiny run"
+//!         [network]
+//!         model = "resnet-cifar"
+//!         depth = 8
+//!         image_size = 8
+//!         [data]
+//!         kind = "synthetic"
+//!         synthetic = { samples = 40, eval_samples = 20, classes = 4 }
+//!         workers = 1
+//!         [training]
+//!         ranks = 2
+//!         global_batch = 8
+//!         epochs = 1
+//!         threads_per_rank = 1
+//!         [optimizer]
+//!         rule = "lars"
+//!         coefficient = 0.01
+//!         [schedule]
+//!         warmup = { shape = "none", epochs = 0 }
+//!         [output]
+//!         recording = { steps = "0..2" }
+//!     "#,
+//! )?;
+//! config.output.folder = folder.path().to_owned();
 //!
-//! let mut weights = [0.5_f32, -0.25];
-//! for step in 1..=3 {
-//!     // Backward of the loss times the scale, averaged over all ranks.
-//!     let gradient = [f16::from_f32(1e-6 * scaler.scale()); 2];
-//!     let mut tensors = [TensorState {
-//!         name: "fc.weight",
-//!         role: Role::Weight,
-//!         weights: &mut weights,
-//!         gradient: Gradient { values: Values::F16(&gradient), scale: scaler.scale() },
-//!     }];
-//!     let overflow = tensors.iter().any(|tensor| tensor.gradient.values.overflowed());
-//!     if scaler.update(overflow) == Verdict::Apply {
-//!         optimizer.step(&mut tensors, schedule.learning_rate(step))?;
-//!     }
-//! }
-//! assert!(weights[0] < 0.5);
+//! // Data opened, network lowered to a plan, gradients cut into buckets.
+//! let setup = Setup::new(config.clone(), 2, "a processor", "2026-01-01")?;
+//! let threads = Place::<ThreadTransport>::Threads;
+//! let report = train::run(&setup, threads, &mut NobodyWatches)?;
+//! assert_eq!((report.steps, report.steps_here), (5, 5));
+//! let evaluation = report.evaluation.ok_or("there are images to evaluate on")?;
+//! println!("top-1 {:.0} % of {} images", 100.0 * evaluation.top1, evaluation.images);
+//!
+//! // What a rank did in the first two steps, and when.
+//! let recording = std::fs::read_to_string(folder.path().join("recording.rank1.jsonl"))?;
+//! let recording = Recording::read(&recording)?;
+//! let steps = recording.events.iter().filter(|e| matches!(e.kind, EventKind::Step { .. }));
+//! assert_eq!(steps.count(), 2);
+//!
+//! // The same again goes on from the last checkpoint, after which nothing is left to do.
+//! config.output.recording = None;
+//! let setup = Setup::new(config, 2, "a processor", "2026-01-01")?;
+//! let again = train::run(&setup, Place::<ThreadTransport>::Threads, &mut NobodyWatches)?;
+//! assert_eq!((again.steps, again.steps_here), (5, 0));
+//! assert_eq!(again.weights_sha256, report.weights_sha256);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # The modules, in reading order
+//!
+//! - [`config`]: what a run is to do, from a file;
+//! - [`train`]: the life of a run, from a configuration to trained weights;
+//! - [`step`]: forward, backward with buckets under way, update, on one rank;
+//! - [`plan`]: what a step computes, in which order and memory, and when gradients are ready;
+//! - [`executor`]: what runs a plan, so far on CPUs;
+//! - [`model`]: master weights, and their first values;
+//! - [`communicator`]: sums of gradients over all ranks, by threads or by MPI;
+//! - [`data`]: datasets, who trains on what, augmentation, batches ready ahead of the step;
+//! - [`optimizer`]: momentum and LARS on single-precision master weights;
+//! - [`schedule`]: the learning rate of each step; [`loss_scale`]: keeps small gradients
+//!   representable in half precision;
+//! - [`checkpoint`]: everything from which training goes on, and files of weights;
+//! - [`recording`]: what happened when, for calibration; [`mllog`]: MLPerf's log;
+//! - [`launch`]: which rank a process is.
+//!
+//! # The same bits
+//!
+//! A run's weights depend on its settings, its seed and its data; on no number of threads, no
+//! transport, no moment at which it was killed and went on. Kernels cut work by sizes, random
+//! draws are keyed by what they are for, and norms and sums have a fixed order. See
+//! [`executor::cpu`], [`optimizer`] and [`communicator`] for what each of them fixes.
 
 mod bad_value;
 pub mod checkpoint;
