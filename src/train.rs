@@ -32,9 +32,10 @@ pub(crate) fn run(arguments: &TrainArguments) -> Result<(), Failure> {
     match (target, report.reached_target, report.evaluation) {
         // A target that was missed is a threshold that was missed.
         (Some(target), Some(false), Some(found)) => Err(Failure::Missed(format!(
-            "top-1 is {:.2} % after {} steps, and training.target_top1 is {target}",
+            "top-1 is {:.2} % after {} steps, and training.target_top1 is {:.2} %",
             100.0 * found.top1,
-            report.steps
+            report.steps,
+            100.0 * target.get()
         ))),
         _ => Ok(()),
     }

@@ -6,7 +6,7 @@
 //!   arXiv 1502.01852, in the form that fb.resnet.torch and torchvision use); the classifier is
 //!   normal with deviation 0.01, biases are 0; γ = 1 and β = 0, but γ = 0 in the last batch norm of
 //!   each residual block (Goyal et al. 2017, arXiv 1706.02677, section 5.1).
-//! - AlexNet-BN: filters likewise; the linear layers as in AlexNet.
+//! - AlexNet-BN: filters likewise; biases and the linear layers as in AlexNet.
 //! - AlexNet: as in Caffe's `bvlc_alexnet`: filters are normal with deviation 0.01, those of the
 //!   hidden linear layers with 0.005, the classifier's with 0.01; biases are 0.1 in the second,
 //!   fourth and fifth convolution and the hidden linear layers, elsewhere 0.

@@ -20,7 +20,8 @@ pub enum Algorithm {
     /// Parts of the sum go around one ring over all ranks.
     #[default]
     Ring,
-    /// Every rank reads everybody's gradients.
+    /// Every rank gets its part from all others, sums it in the order of ranks, and sends the sum
+    /// to all: bits do not depend on what is fused.
     Direct,
     /// Reduce in groups, ring between their masters, broadcast in groups (Jia et al. 2018).
     Hierarchical,

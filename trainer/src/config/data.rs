@@ -65,14 +65,14 @@ pub struct DataConfig {
     pub train: Option<Paths>,
     /// What to evaluate on, in the same way; without it there are no evaluations.
     pub eval: Option<Paths>,
-    /// Threads that decode, for all ranks of this process together; as many as there are cores by
+    /// Threads that decode, for all ranks of this machine together; as many as there are cores by
     /// default.
     #[schemars(range(min = 1, max = 1024))]
     pub workers: Option<u32>,
     /// Batches of a rank that are prepared ahead; 2 by default.
     #[schemars(range(min = 1, max = 1024))]
     pub prefetch: Option<u32>,
-    /// Images of an epoch that may be skipped because they cannot be read; 0 by default.
+    /// Images that each rank may skip in an epoch because they cannot be read; 0 by default.
     pub corrupt_max: Option<u32>,
     /// How images become inputs.
     #[serde(default)]

@@ -21,8 +21,8 @@ pub struct TrainingConfig {
     pub ranks: Option<u32>,
     /// Passes over the data, over which the learning rate decays.
     pub epochs: f64,
-    /// The format in which forward and backward compute. Weights, statistics, losses and updates
-    /// are in single precision always.
+    /// The format of activations and gradients. Arithmetic, master weights, statistics and updates
+    /// are in single precision always, losses in double.
     pub precision: NumberFormat,
     /// How much of the label is spread evenly over all classes.
     pub label_smoothing: f64,

@@ -153,7 +153,7 @@ impl Replica {
         Ok(())
     }
 
-    /// Trains on `batch` with learning rate `lr`; `step` counts all steps from 1.
+    /// Trains on `batch` with learning rate `lr`; `step` counts all steps from 0.
     ///
     /// # Errors
     /// The batch does not fit, a rank is missing, or the update is impossible. The weights are as

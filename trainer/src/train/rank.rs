@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
 use foretrain_sim::random::Streams;
@@ -56,6 +56,8 @@ pub(super) struct RankRun<'a> {
 /// What has come together since the last report.
 struct Interval {
     start: Instant,
+    /// Checkpoints are not training.
+    paused: Duration,
     input_wait_ns: u64,
     loss: LossSum,
     steps: u64,
@@ -66,6 +68,7 @@ impl Interval {
     fn new() -> Self {
         Self {
             start: Instant::now(),
+            paused: Duration::ZERO,
             input_wait_ns: 0,
             loss: LossSum::default(),
             steps: 0,
@@ -90,9 +93,8 @@ impl<'a> RankRun<'a> {
         start: Instant,
     ) -> Result<Self, TrainError> {
         let config = &setup.config;
-        let threads = setup.threads(local_ranks);
         let pool = ThreadPoolBuilder::new()
-            .num_threads(threads.get())
+            .num_threads(setup.threads(local_ranks).get())
             .thread_name(|index| format!("kernel-{index}"))
             .build()
             .map_err(|error| TrainError::Thread(error.to_string()))?;
@@ -132,14 +134,42 @@ impl<'a> RankRun<'a> {
             saved_at: None,
         };
         run.begin()?;
-        if let Some(recording) = &config.output.recording {
-            let algorithm = super::world::all_reduce(&config.communication).to_string();
-            let header = setup.header(rank, threads, &algorithm);
-            let path = config.output.path(&recording.file);
-            let steps = recording.steps.0.clone();
-            run.recorder = Some(Recorder::create(&path, &header, steps, start)?);
-        }
         Ok(run)
+    }
+
+    /// Begins the recording at the first step that is to be recorded, and ends it after the last; a
+    /// run that goes on after them leaves an older recording alone.
+    fn record_from(&mut self, step: u64) -> Result<bool, TrainError> {
+        let Some(recording) = &self.setup.config.output.recording else { return Ok(false) };
+        let steps = recording.steps.0.clone();
+        if !steps.contains(&step) {
+            return Ok(false);
+        }
+        if self.recorder.is_none() {
+            let config = &self.setup.config;
+            let algorithm = super::world::all_reduce(&config.communication).to_string();
+            let threads = self.setup.threads(self.local_ranks);
+            let header = self.setup.header(self.rank(), threads, &algorithm);
+            let path = config.output.path(&recording.file);
+            let start = self.timeline.start();
+            self.recorder = Some(Recorder::create(&path, &header, steps, start)?);
+        }
+        Ok(true)
+    }
+
+    /// Writes the events of a recorded step.
+    fn write_recording(&mut self, step: u64) -> Result<(), TrainError> {
+        let Some(recorder) = &self.recorder else { return Ok(()) };
+        for event in self.timeline.take() {
+            recorder.record(step, event.kind);
+        }
+        recorder.end_step()?;
+        if !recorder.wants(step + 1)
+            && let Some(recorder) = self.recorder.take()
+        {
+            recorder.finish()?;
+        }
+        Ok(())
     }
 
     fn rank(&self) -> u32 {
@@ -196,12 +226,17 @@ impl<'a> RankRun<'a> {
             steps_per_epoch: per_epoch,
             checkpoint: self.resumed.as_ref(),
         });
-        if let Some(logs) = &mut self.logs {
-            logs.start(setup, self.done)?;
-        }
         let target = setup.config.training.target_top1.map(|target| target.get());
         let mut reached = target.map(|target| self.best_top1.is_some_and(|top1| top1 >= target));
         let mut evaluation = None;
+        if self.done >= steps || reached == Some(true) {
+            // Nothing is left to do or to log; the report says again how good it is.
+            self.logs = None;
+            evaluation = self.evaluate(watch)?;
+        }
+        if let Some(logs) = &mut self.logs {
+            logs.start(setup, self.done)?;
+        }
         while self.done < steps && reached != Some(true) {
             let epoch = self.done / per_epoch;
             let end = steps.min((epoch + 1) * per_epoch);
@@ -287,7 +322,7 @@ impl<'a> RankRun<'a> {
         let mut interval = Interval::new();
         while self.done < end {
             let step = self.done;
-            let recorded = self.recorder.as_ref().is_some_and(|recorder| recorder.wants(step));
+            let recorded = self.record_from(step)?;
             self.timeline.set_step(step, recorded);
             let start_ns = self.timeline.now_ns();
             let Some(batch) = loader.next() else { break };
@@ -303,11 +338,8 @@ impl<'a> RankRun<'a> {
             self.timeline.span(start_ns, |span| EventKind::Step { span });
             self.done += 1;
             interval.add(&outcome);
-            if let Some(recorder) = self.recorder.as_ref().filter(|_| recorded) {
-                for event in self.timeline.take() {
-                    recorder.record(step, event.kind);
-                }
-                recorder.end_step()?;
+            if recorded {
+                self.write_recording(step)?;
             }
             watch.tell(News::Step { done: self.done });
             if self.done.is_multiple_of(REPORT_STEPS) || self.done == end {
@@ -317,8 +349,9 @@ impl<'a> RankRun<'a> {
             if let Every::Steps(steps) = setup.config.output.checkpoint_every
                 && self.done.is_multiple_of(steps)
             {
+                let began = Instant::now();
                 self.save(watch)?;
-                interval.start = Instant::now();
+                interval.paused += began.elapsed();
             }
         }
         Ok(())
@@ -335,7 +368,7 @@ impl<'a> RankRun<'a> {
         let name = format!("exchange of losses after step {}", self.done);
         let [loss, hits] = self.sum(name, [interval.loss.loss, interval.loss.hits as f64])?;
         let images = (interval.steps * u64::from(self.setup.config.training.global_batch)) as f64;
-        let seconds = interval.start.elapsed().as_secs_f64();
+        let seconds = (interval.start.elapsed() - interval.paused).as_secs_f64();
         let losses = Losses {
             step: self.done,
             epoch: self.done as f64 / self.setup.steps_per_epoch as f64,
