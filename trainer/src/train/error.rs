@@ -35,6 +35,14 @@ pub enum TrainError {
     /// Images cannot be prepared.
     #[error("{0}")]
     Loader(LoaderError),
+    /// There are fewer batches than the schedule counts: a bug.
+    #[error("the data of epoch {epoch} ended before step {step}")]
+    DataEnded {
+        /// The epoch, from 0.
+        epoch: u64,
+        /// The step, from 0.
+        step: u64,
+    },
     /// Images cannot be prepared so.
     #[error("{0}")]
     Augmentation(SettingError),

@@ -9,8 +9,10 @@
 
 mod data;
 mod error;
+mod evaluate;
 mod log;
 mod rank;
+mod record;
 mod saved;
 mod setup;
 #[cfg(test)]

@@ -15,8 +15,8 @@ use sha2::{Digest, Sha256};
 
 use super::log::Logs;
 use super::saved;
-use super::{Evaluation, Losses, News, Report, Setup, TrainError, Watch};
-use crate::checkpoint::{self, CheckpointFolder, Expected, Progress};
+use super::{Losses, News, Report, Setup, TrainError, Watch};
+use crate::checkpoint::{self, CheckpointFolder, Expected};
 use crate::communicator::Communicator;
 use crate::config::Every;
 use crate::data::augment::Preparation;
@@ -24,7 +24,7 @@ use crate::data::loader::{self, Loader, LoaderSettings};
 use crate::data::sampler::{Purpose, Sampler};
 use crate::data::source::Source;
 use crate::executor::cpu::CpuExecutor;
-use crate::executor::{self, Executor, LossSum, RunningStatistics};
+use crate::executor::{self, Executor, LossSum};
 use crate::loss_scale::{LossScaler, Verdict};
 use crate::model::Weights;
 use crate::optimizer::Optimizer;
@@ -37,20 +37,20 @@ const REPORT_STEPS: u64 = 20;
 
 /// One rank in a run.
 pub(super) struct RankRun<'a> {
-    setup: &'a Setup,
-    replica: Replica,
-    timeline: Timeline,
-    recorder: Option<Recorder>,
+    pub(super) setup: &'a Setup,
+    pub(super) replica: Replica,
+    pub(super) timeline: Timeline,
+    pub(super) recorder: Option<Recorder>,
     /// Rank 0's.
-    folder: Option<CheckpointFolder>,
-    logs: Option<Logs>,
-    local_ranks: u32,
-    done: u64,
+    pub(super) folder: Option<CheckpointFolder>,
+    pub(super) logs: Option<Logs>,
+    pub(super) local_ranks: u32,
+    pub(super) done: u64,
     resumed: Option<PathBuf>,
-    best_top1: Option<f64>,
-    checkpoint: Option<PathBuf>,
+    pub(super) best_top1: Option<f64>,
+    pub(super) checkpoint: Option<PathBuf>,
     /// The step at which the last checkpoint was written.
-    saved_at: Option<u64>,
+    pub(super) saved_at: Option<u64>,
 }
 
 /// What has come together since the last report.
@@ -137,42 +137,7 @@ impl<'a> RankRun<'a> {
         Ok(run)
     }
 
-    /// Begins the recording at the first step that is to be recorded, and ends it after the last; a
-    /// run that goes on after them leaves an older recording alone.
-    fn record_from(&mut self, step: u64) -> Result<bool, TrainError> {
-        let Some(recording) = &self.setup.config.output.recording else { return Ok(false) };
-        let steps = recording.steps.0.clone();
-        if !steps.contains(&step) {
-            return Ok(false);
-        }
-        if self.recorder.is_none() {
-            let config = &self.setup.config;
-            let algorithm = super::world::all_reduce(&config.communication).to_string();
-            let threads = self.setup.threads(self.local_ranks);
-            let header = self.setup.header(self.rank(), threads, &algorithm);
-            let path = config.output.path(&recording.file);
-            let start = self.timeline.start();
-            self.recorder = Some(Recorder::create(&path, &header, steps, start)?);
-        }
-        Ok(true)
-    }
-
-    /// Writes the events of a recorded step.
-    fn write_recording(&mut self, step: u64) -> Result<(), TrainError> {
-        let Some(recorder) = &self.recorder else { return Ok(()) };
-        for event in self.timeline.take() {
-            recorder.record(step, event.kind);
-        }
-        recorder.end_step()?;
-        if !recorder.wants(step + 1)
-            && let Some(recorder) = self.recorder.take()
-        {
-            recorder.finish()?;
-        }
-        Ok(())
-    }
-
-    fn rank(&self) -> u32 {
+    pub(super) fn rank(&self) -> u32 {
         self.replica.communication.rank()
     }
 
@@ -282,7 +247,7 @@ impl<'a> RankRun<'a> {
         })
     }
 
-    fn loader(
+    pub(super) fn loader(
         &self,
         (source, preparation): (&Arc<dyn Source>, &Arc<Preparation>),
         purpose: Purpose,
@@ -325,8 +290,7 @@ impl<'a> RankRun<'a> {
             let recorded = self.record_from(step)?;
             self.timeline.set_step(step, recorded);
             let start_ns = self.timeline.now_ns();
-            let Some(batch) = loader.next() else { break };
-            let batch = batch?;
+            let batch = loader.next().ok_or(TrainError::DataEnded { epoch, step })??;
             let ready_ns = self.timeline.span(start_ns, |span| EventKind::InputWait { span });
             interval.input_wait_ns += ready_ns - start_ns;
             for skip in &batch.skipped {
@@ -388,7 +352,11 @@ impl<'a> RankRun<'a> {
     }
 
     /// Sums numbers over all ranks, in the order of ranks, exactly alike on all.
-    fn sum<const N: usize>(&self, name: String, own: [f64; N]) -> Result<[f64; N], TrainError> {
+    pub(super) fn sum<const N: usize>(
+        &self,
+        name: String,
+        own: [f64; N],
+    ) -> Result<[f64; N], TrainError> {
         let bytes: Vec<u8> = own.iter().flat_map(|value| value.to_le_bytes()).collect();
         let pending = self.replica.communication.ask(move |all| all.all_gather(&name, &bytes));
         let mut sums = [0.0; N];
@@ -399,109 +367,6 @@ impl<'a> RankRun<'a> {
             }
         }
         Ok(sums)
-    }
-
-    /// The running statistics of all batch norms, averaged over the ranks.
-    fn averaged_statistics(&self) -> Result<Vec<RunningStatistics>, TrainError> {
-        let norms = self.setup.plan.batch_norms();
-        let own: Vec<RunningStatistics> =
-            (0..norms.len()).map(|norm| self.replica.executor.running_statistics(norm)).collect();
-        if self.setup.world == 1 || norms.is_empty() {
-            return Ok(own);
-        }
-        let all = own.iter().flat_map(|norm| norm.mean.iter().chain(&norm.variance));
-        let mut values: Vec<f32> = all.copied().collect();
-        let name = format!("average of running statistics after step {}", self.done);
-        let pending = self
-            .replica
-            .communication
-            .ask(move |all| all.all_reduce(&name, values.as_mut_slice().into()).map(|()| values));
-        let mut values = pending.wait()??.into_iter();
-        let world = self.setup.world as f32;
-        let mut next =
-            |channels: usize| values.by_ref().take(channels).map(|sum| sum / world).collect();
-        Ok(norms
-            .iter()
-            .map(|norm| RunningStatistics {
-                mean: next(norm.channels),
-                variance: next(norm.channels),
-            })
-            .collect())
-    }
-
-    fn set_statistics(&mut self, statistics: &[RunningStatistics]) -> Result<(), TrainError> {
-        for (index, statistics) in statistics.iter().enumerate() {
-            self.replica.executor.set_running_statistics(index, statistics)?;
-        }
-        Ok(())
-    }
-
-    /// Evaluates with the statistics averaged over the ranks; training goes on with its own.
-    fn evaluate(&mut self, watch: &mut dyn Watch) -> Result<Option<Evaluation>, TrainError> {
-        let setup = self.setup;
-        let Some(eval) = &setup.eval else { return Ok(None) };
-        let epoch = self.done as f64 / setup.steps_per_epoch as f64;
-        if let Some(logs) = &mut self.logs {
-            logs.evaluation_start(epoch)?;
-        }
-        let averaged = self.averaged_statistics()?;
-        let norms = setup.plan.batch_norms().len();
-        let own: Vec<RunningStatistics> =
-            (0..norms).map(|norm| self.replica.executor.running_statistics(norm)).collect();
-        self.set_statistics(&averaged)?;
-        let mut total = LossSum::default();
-        let mut images = 0;
-        for batch in self.loader((eval, &setup.eval_preparation), Purpose::Evaluation, 0, 0)? {
-            let batch = batch?;
-            images += batch.labels.len();
-            let sum = self.replica.evaluate(&tensors(setup, batch)?)?;
-            total.loss += sum.loss;
-            total.hits += sum.hits;
-            total.hits_top5 += sum.hits_top5;
-        }
-        self.set_statistics(&own)?;
-        let name = format!("exchange of evaluations after step {}", self.done);
-        let own = [total.loss, total.hits as f64, total.hits_top5 as f64, images as f64];
-        let [loss, hits, hits_top5, images] = self.sum(name, own)?;
-        let evaluation = Evaluation {
-            epoch,
-            images: images as u64,
-            loss: loss / images,
-            top1: hits / images,
-            top5: hits_top5 / images,
-        };
-        self.best_top1 = Some(self.best_top1.map_or(evaluation.top1, |b| b.max(evaluation.top1)));
-        if let Some(logs) = &mut self.logs {
-            logs.evaluation(self.done, &evaluation)?;
-        }
-        watch.tell(News::Evaluation(evaluation));
-        Ok(Some(evaluation))
-    }
-
-    /// Writes a checkpoint, from which all ranks go on with the same running statistics, whether
-    /// they were killed in between or not.
-    fn save(&mut self, watch: &mut dyn Watch) -> Result<(), TrainError> {
-        if self.saved_at == Some(self.done) {
-            return Ok(());
-        }
-        let averaged = self.averaged_statistics()?;
-        self.set_statistics(&averaged)?;
-        self.saved_at = Some(self.done);
-        let Some(folder) = &self.folder else { return Ok(()) };
-        let per_epoch = self.setup.steps_per_epoch;
-        let progress = Progress {
-            epoch: self.done / per_epoch,
-            batch: self.done % per_epoch,
-            step: self.done,
-        };
-        let checkpoint = saved::checkpoint(self.setup, &self.replica, progress, self.best_top1)?;
-        let path = folder.save(&checkpoint)?;
-        if let Some(logs) = &mut self.logs {
-            logs.checkpoint(self.done, &path)?;
-        }
-        watch.tell(News::Checkpoint(&path));
-        self.checkpoint = Some(path);
-        Ok(())
     }
 }
 
@@ -516,7 +381,7 @@ fn executor(setup: &Setup, pool: &Arc<ThreadPool>) -> Result<Box<dyn Executor>, 
 }
 
 /// A batch as tensors.
-fn tensors(setup: &Setup, batch: loader::Batch) -> Result<executor::Batch, TrainError> {
+pub(super) fn tensors(setup: &Setup, batch: loader::Batch) -> Result<executor::Batch, TrainError> {
     let shape = setup.network.input_shape();
     let [height, width, channels] =
         [shape.height, shape.width, shape.channels].map(|size| size as usize);
