@@ -319,9 +319,6 @@ pub(crate) struct TrainArguments {
     /// Processes of the run [default: the launcher's]
     #[arg(long, requires = "rank")]
     pub(crate) world: Option<u32>,
-    /// The number of this process among those of its machine [default: the launcher's]
-    #[arg(long, requires = "rank")]
-    pub(crate) local_rank: Option<u32>,
 }
 
 /// How a report is printed.

@@ -18,9 +18,6 @@ pub(crate) enum Failure {
     Runtime(String),
     /// A threshold was missed: exit code 6.
     Missed(String),
-    /// It has been said, with this exit code.
-    #[cfg(feature = "mpi")]
-    Said(ExitCode),
     /// Whoever read our output has gone; nothing is left to say.
     ReaderGone,
 }
@@ -28,17 +25,25 @@ pub(crate) enum Failure {
 impl Failure {
     /// Prints the message, and gives the exit code.
     pub(crate) fn report(&self) -> ExitCode {
-        let (code, message) = match self {
-            Self::Usage(message) => (2, message),
-            Self::Invalid(message) => (3, message),
-            Self::Runtime(message) => (5, message),
-            Self::Missed(message) => (6, message),
-            #[cfg(feature = "mpi")]
-            Self::Said(code) => return *code,
-            Self::ReaderGone => return ExitCode::SUCCESS,
-        };
-        complain(&format!("error: {message}"));
-        ExitCode::from(code)
+        if let Self::Usage(message)
+        | Self::Invalid(message)
+        | Self::Runtime(message)
+        | Self::Missed(message) = self
+        {
+            complain(&format!("error: {message}"));
+        }
+        ExitCode::from(self.code())
+    }
+
+    /// The exit code.
+    pub(crate) const fn code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Invalid(_) => 3,
+            Self::Runtime(_) => 5,
+            Self::Missed(_) => 6,
+            Self::ReaderGone => 0,
+        }
     }
 
     /// A file named on the command line could not be used.

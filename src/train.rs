@@ -19,8 +19,8 @@ pub(crate) fn run(arguments: &TrainArguments) -> Result<(), Failure> {
     let place = output::shown(&arguments.config);
     let config =
         Config::from_toml(&text).map_err(|error| Failure::Invalid(format!("{place}:{error}")))?;
-    let TrainArguments { rank, world, local_rank, .. } = *arguments;
-    let flags = LaunchFlags { rank, world, local_rank };
+    let TrainArguments { rank, world, .. } = *arguments;
+    let flags = LaunchFlags { rank, world, local_rank: None };
     let launch = Launch::find(flags, |name| std::env::var(name).ok())
         .map_err(|error| Failure::Usage(error.to_string()))?;
     let report = match config.communication.transport {
@@ -79,19 +79,23 @@ fn processes(config: Config, launch: &Launch, place: &str) -> Result<Option<Outc
     let (world, transport) =
         MpiWorld::initialize().map_err(|error| Failure::Runtime(error.to_string()))?;
     let (rank, ranks) = (transport.rank(), transport.world());
-    if launch.world > 1 && (launch.rank, launch.world) != (rank, ranks) {
-        return Err(Failure::Usage(format!(
-            "this is {launch}, but MPI says rank {rank} of {ranks}: start all ranks by one mpirun"
-        )));
-    }
     let result: Result<_, Failure> = (|| {
+        if launch.world > 1 && (launch.rank, launch.world) != (rank, ranks) {
+            return Err(Failure::Usage(format!(
+                "this is {launch}, but MPI says rank {rank} of {ranks}: start all ranks by one mpirun"
+            )));
+        }
         let setup = setup(config, ranks, place)?;
         let local_ranks = local_ranks().unwrap_or(ranks);
         let place_of_ranks = Place::Process { transport, local_ranks };
         let mut terminal;
         let mut nobody = foretrain_trainer::train::NobodyWatches;
         let watch: &mut dyn Watch = if rank == 0 {
-            complain(&format!("rank {rank} of {ranks} (from MPI), {local_ranks} on this machine"));
+            let who = match launch.world {
+                1 => format!("rank {rank} of {ranks} (from MPI)"),
+                _ => launch.to_string(),
+            };
+            complain(&format!("{who}, {local_ranks} on this machine"));
             terminal = Terminal::new(&setup);
             &mut terminal
         } else {
@@ -110,10 +114,9 @@ fn processes(config: Config, launch: &Launch, place: &str) -> Result<Option<Outc
             Ok(Some((report, setup.config().training.target_top1)))
         }
         Err(failure) => {
-            // Said before the world ends, which ends this process if ranks are missing.
-            let code = failure.report();
-            drop(world);
-            Err(Failure::Said(code))
+            failure.report();
+            // Ends the others too, which may not know.
+            world.abort(i32::from(failure.code()))
         }
     }
 }
@@ -121,7 +124,12 @@ fn processes(config: Config, launch: &Launch, place: &str) -> Result<Option<Outc
 /// Ranks on this machine, as launchers say it.
 #[cfg(feature = "mpi")]
 fn local_ranks() -> Option<u32> {
-    let names = ["OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "LOCAL_WORLD_SIZE"];
+    let names = [
+        "OMPI_COMM_WORLD_LOCAL_SIZE",
+        "MPI_LOCALNRANKS",
+        "LOCAL_WORLD_SIZE",
+        "SLURM_NTASKS_PER_NODE",
+    ];
     names.iter().find_map(|name| std::env::var(name).ok()?.parse().ok())
 }
 
@@ -198,8 +206,12 @@ impl Watch for Terminal {
             }
             News::Step { done } => self.bar.set_position(done),
             News::Losses(losses) => {
-                let Losses { loss, images_per_s, .. } = losses;
-                self.bar.set_message(format!("loss {loss:.3}, {images_per_s:.1} images/s"));
+                let Losses { loss, images_per_s, skipped, .. } = losses;
+                let mut message = format!("loss {loss:.3}, {images_per_s:.1} images/s");
+                if skipped > 0 {
+                    message += &format!(", {skipped} steps skipped for overflow");
+                }
+                self.bar.set_message(message);
                 if self.bar.is_hidden() {
                     self.say(&line(&losses));
                 }

@@ -102,9 +102,9 @@ fn listed(problems: &[String]) -> String {
 }
 
 impl CheckpointError {
-    /// Whether the operating system refused, and not the content.
+    /// Whether it could not be written: what cannot be read is an input like any other.
     #[must_use]
-    pub const fn is_io(&self) -> bool {
-        matches!(self, Self::Io { .. })
+    pub fn is_output(&self) -> bool {
+        matches!(self, Self::Io { doing, .. } if *doing != "read")
     }
 }

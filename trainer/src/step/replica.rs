@@ -10,7 +10,9 @@ use rayon::ThreadPool;
 use super::communication::{CommunicationThread, Pending, ThreadGone};
 use super::timeline::{Timeline, nanoseconds};
 use crate::communicator::CommunicatorError;
-use crate::executor::{Batch, Executor, ExecutorError, GradientBuffer, LossSum, Mode, Pass};
+use crate::executor::{
+    Batch, Executor, ExecutorError, GradientBuffer, LossSum, Mode, Pass, RunningStatistics,
+};
 use crate::loss_scale::{LossScaler, Verdict};
 use crate::model::Weights;
 use crate::optimizer::{Gradient, Optimizer, OptimizerError, TensorState};
@@ -175,6 +177,9 @@ impl Replica {
             first_image: rank * u64::from(self.settings.per_rank_batch),
         };
         self.executor.load_batch(batch)?;
+        let norms = self.plan.batch_norms().len();
+        let before: Vec<RunningStatistics> =
+            (0..norms).map(|norm| self.executor.running_statistics(norm)).collect();
         let loss = self.forward(pass, timeline);
         let mut local_square_sum = 0.0;
         let away = self.backward(pass, step, &mut local_square_sum, timeline)?;
@@ -184,6 +189,11 @@ impl Replica {
         let verdict = self.scaler.update(overflow);
         if verdict == Verdict::Apply {
             self.update(&summed, loss_scale, lr)?;
+        } else {
+            // What overflowed may have been the forward pass: its statistics are not to stay.
+            for (norm, statistics) in before.iter().enumerate() {
+                self.executor.set_running_statistics(norm, statistics)?;
+            }
         }
         timeline.span(start_ns, |span| EventKind::Optimizer { span });
         if timeline.is_on() {

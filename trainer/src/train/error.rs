@@ -35,6 +35,28 @@ pub enum TrainError {
     /// Images cannot be prepared.
     #[error("{0}")]
     Loader(LoaderError),
+    /// Ranks were told different things.
+    #[error(
+        "{what} of rank {rank} are not those of rank 0: start all ranks with the same configuration, \
+         data and files"
+    )]
+    Disagreement {
+        /// The rank.
+        rank: u32,
+        /// What differs.
+        what: &'static str,
+    },
+    /// Gradients are not finite any more.
+    #[error(
+        "no gradient was finite in the {skipped} steps up to step {step}: training has diverged; take \
+         a smaller base_lr or a longer warm-up, and go on from an earlier checkpoint"
+    )]
+    Diverged {
+        /// The last step, from 0.
+        step: u64,
+        /// Steps without an update.
+        skipped: u64,
+    },
     /// There are fewer batches than the schedule counts: a bug.
     #[error("the data of epoch {epoch} ended before step {step}")]
     DataEnded {
@@ -113,9 +135,10 @@ impl TrainError {
 
     /// Whether configuration, data or checkpoint are to blame, and not the machine or another rank.
     #[must_use]
-    pub const fn is_input(&self) -> bool {
+    pub fn is_input(&self) -> bool {
         match self {
             Self::Setting(_)
+            | Self::Disagreement { .. }
             | Self::Source(_)
             | Self::Sampler(_)
             | Self::Augmentation(_)
@@ -127,7 +150,7 @@ impl TrainError {
             | Self::Settings(_)
             | Self::Executor(_) => true,
             Self::Loader(error) => !matches!(error, LoaderError::Thread(_)),
-            Self::Checkpoint(error) => !error.is_io(),
+            Self::Checkpoint(error) => !error.is_output(),
             _ => false,
         }
     }

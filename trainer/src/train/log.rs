@@ -1,7 +1,7 @@
 //! What a run writes down for programs: a JSON object a line, and MLPerf's lines.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write as _};
+use std::io::{BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -25,13 +25,24 @@ fn milliseconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
 }
 
-/// Opens a file to add to: a run that goes on keeps what it has written.
+/// Opens a file to add to: a run that goes on keeps what it has written, and ends a line that a
+/// killed one began.
 fn open(path: &Path) -> Result<File, TrainError> {
     let error = |error| TrainError::Write { path: path.to_owned(), error };
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(error)?;
     }
-    OpenOptions::new().create(true).append(true).open(path).map_err(error)
+    let mut file =
+        OpenOptions::new().create(true).read(true).append(true).open(path).map_err(error)?;
+    let mut last = [b'\n'];
+    if file.metadata().map_err(error)?.len() > 0 {
+        file.seek(SeekFrom::End(-1)).map_err(error)?;
+        file.read_exact(&mut last).map_err(error)?;
+    }
+    if last != *b"\n" {
+        file.write_all(b"\n").map_err(error)?;
+    }
+    Ok(file)
 }
 
 impl Logs {
@@ -58,7 +69,9 @@ impl Logs {
     }
 
     fn line(&mut self, line: &Value) -> Result<(), TrainError> {
-        writeln!(self.lines, "{line}")
+        // At once, so that a killed run leaves whole lines.
+        self.lines
+            .write_all(format!("{line}\n").as_bytes())
             .map_err(|error| TrainError::Write { path: self.path.clone(), error })
     }
 

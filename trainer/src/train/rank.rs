@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
+use foretrain_sim::located::Problem;
 use foretrain_sim::random::Streams;
 use foretrain_sim::recording::{EventKind, NumberFormat};
 use half::{bf16, f16};
@@ -35,6 +36,10 @@ use crate::step::{CommunicationThread, Replica, ReplicaSettings, StepOutcome, Ti
 /// Steps from one report of losses to the next.
 const REPORT_STEPS: u64 = 20;
 
+/// Steps without an update after which training has failed: a dynamic loss scale falls by half with
+/// each, from the largest number of half precision to the smallest within 40.
+const SKIPPED_MAX: u64 = 100;
+
 /// One rank in a run.
 pub(super) struct RankRun<'a> {
     pub(super) setup: &'a Setup,
@@ -51,6 +56,8 @@ pub(super) struct RankRun<'a> {
     pub(super) checkpoint: Option<PathBuf>,
     /// The step at which the last checkpoint was written.
     pub(super) saved_at: Option<u64>,
+    /// Steps without an update, one after the other, until now.
+    skipped: u64,
 }
 
 /// What has come together since the last report.
@@ -132,6 +139,7 @@ impl<'a> RankRun<'a> {
             best_top1: None,
             checkpoint: None,
             saved_at: None,
+            skipped: 0,
         };
         run.begin()?;
         Ok(run)
@@ -143,7 +151,8 @@ impl<'a> RankRun<'a> {
 
     /// Takes weights from the latest checkpoint, or from the file that the configuration names.
     ///
-    /// Rank 0 says which checkpoint it is, so that all take the same.
+    /// Rank 0 says which checkpoint it is, so that all take the same; and all say what they were
+    /// told to do, which must be the same.
     fn begin(&mut self) -> Result<(), TrainError> {
         let setup = self.setup;
         let output = &setup.config.output;
@@ -156,14 +165,24 @@ impl<'a> RankRun<'a> {
             self.logs = Some(Logs::open(setup)?);
         }
         let name = latest.as_ref().and_then(|path| path.file_name());
-        let own = name.map_or(Vec::new(), |name| name.as_encoded_bytes().to_vec());
-        let pending = self
-            .replica
-            .communication
-            .ask(move |all| all.all_gather("exchange of the checkpoint's name", &own));
-        let names = pending.wait()??;
-        let name = names.first().map(|name| String::from_utf8_lossy(name).into_owned());
-        if let Some(name) = name.filter(|name| !name.is_empty()) {
+        let name = name.map_or(String::new(), |name| name.to_string_lossy().into_owned());
+        if let Some(path) = &setup.config.network.weights {
+            let model = checkpoint::load_weights(path, &setup.tensors)
+                .map_err(|error| Problem::new("network.weights", error.to_string()))?;
+            saved::load_model(setup, &mut self.replica, &model)?;
+        }
+        let parameters = setup.plan.parameters().len();
+        let first = weights_hash(&self.replica.weights, parameters);
+        let own = [setup.agreement(), first, name].join("\n").into_bytes();
+        let pending =
+            self.replica.communication.ask(move |all| all.all_gather("exchange of settings", &own));
+        let told: Vec<String> = pending
+            .wait()??
+            .iter()
+            .map(|message| String::from_utf8_lossy(message).into_owned())
+            .collect();
+        let name = agreed(&told)?;
+        if !name.is_empty() {
             let path = output.checkpoints().join(name);
             let settings = Some(&setup.fingerprint);
             let checkpoint =
@@ -173,9 +192,6 @@ impl<'a> RankRun<'a> {
             saved::restore(setup, &mut self.replica, checkpoint)?;
             self.saved_at = Some(self.done);
             self.resumed = Some(path);
-        } else if let Some(path) = &setup.config.network.weights {
-            let model = checkpoint::load_weights(path, &setup.tensors)?;
-            saved::load_model(setup, &mut self.replica, &model)?;
         }
         Ok(())
     }
@@ -198,6 +214,9 @@ impl<'a> RankRun<'a> {
             // Nothing is left to do or to log; the report says again how good it is.
             self.logs = None;
             evaluation = self.evaluate(watch)?;
+            if let (Some(target), Some(found)) = (target, evaluation) {
+                reached = Some(found.top1 >= target);
+            }
         }
         if let Some(logs) = &mut self.logs {
             logs.start(setup, self.done)?;
@@ -223,7 +242,8 @@ impl<'a> RankRun<'a> {
             }
             let due = match setup.config.output.checkpoint_every {
                 Every::Epochs(epochs) => whole && (epoch + 1).is_multiple_of(epochs),
-                _ => false,
+                Every::Steps(steps) => self.done.is_multiple_of(steps),
+                Every::Never => false,
             };
             let last = self.done == steps || reached == Some(true);
             if due || (last && setup.config.output.checkpoint_every != Every::Never) {
@@ -302,6 +322,10 @@ impl<'a> RankRun<'a> {
             self.timeline.span(start_ns, |span| EventKind::Step { span });
             self.done += 1;
             interval.add(&outcome);
+            self.skipped = if outcome.verdict == Verdict::Apply { 0 } else { self.skipped + 1 };
+            if self.skipped == SKIPPED_MAX {
+                return Err(TrainError::Diverged { step, skipped: self.skipped });
+            }
             if recorded {
                 self.write_recording(step)?;
             }
@@ -312,6 +336,8 @@ impl<'a> RankRun<'a> {
             }
             if let Every::Steps(steps) = setup.config.output.checkpoint_every
                 && self.done.is_multiple_of(steps)
+                // At the end, after the evaluation.
+                && self.done < end
             {
                 let began = Instant::now();
                 self.save(watch)?;
@@ -368,6 +394,21 @@ impl<'a> RankRun<'a> {
         }
         Ok(sums)
     }
+}
+
+/// The name of the checkpoint to go on from, which rank 0 tells, if all ranks were told the same.
+fn agreed(told: &[String]) -> Result<String, TrainError> {
+    let parts = |text: &str| text.split('\n').map(str::to_owned).collect::<Vec<_>>();
+    let first = told.first().map_or(Vec::new(), |text| parts(text));
+    for (rank, text) in told.iter().enumerate() {
+        let own = parts(text);
+        for (part, what) in ["the settings", "the first weights"].into_iter().enumerate() {
+            if own.get(part) != first.get(part) {
+                return Err(TrainError::Disagreement { rank: rank as u32, what });
+            }
+        }
+    }
+    Ok(first.get(2).cloned().unwrap_or_default())
 }
 
 fn executor(setup: &Setup, pool: &Arc<ThreadPool>) -> Result<Box<dyn Executor>, TrainError> {

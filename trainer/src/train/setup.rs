@@ -137,6 +137,20 @@ impl Setup {
         self.buckets.all().len()
     }
 
+    /// What all ranks must have been told alike: whatever changes results or the order of collectives.
+    pub(super) fn agreement(&self) -> String {
+        let training = &self.config.training;
+        format!(
+            "{} {:?} {} {:?} {} {}",
+            self.fingerprint.hash(),
+            training.steps_max,
+            training.evaluate_every,
+            training.target_top1,
+            self.config.output.checkpoint_every,
+            self.eval.as_ref().map_or(0, |eval| eval.len()),
+        )
+    }
+
     /// Steps of the whole training.
     pub(super) fn steps(&self) -> u64 {
         let steps = self.schedule.steps();

@@ -267,11 +267,69 @@ fn a_run_stops_when_the_target_is_reached() {
 }
 
 #[test]
-fn a_rank_that_fails_is_the_one_that_is_reported() {
-    // Too few images for one batch: every rank says so, none waits for another.
+fn too_few_images_are_said_before_training() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = config(folder.path(), "ranks = 2", "", "");
     config.training.global_batch = 48;
     let error = Setup::new(config, 2, "test", "2026-01-01").unwrap_err().to_string();
     assert!(error.starts_with("40 samples do not fill one global batch of 48"), "{error}");
+}
+
+/// One image of many is no image: the rank that meets it fails, the other only notices.
+#[test]
+fn a_rank_that_fails_is_the_one_that_is_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    for class in ["a", "b"] {
+        std::fs::create_dir_all(data.join(class)).unwrap();
+        for image in 0..8 {
+            let path = data.join(class).join(format!("{image}.png"));
+            let file = std::fs::File::create(path).unwrap();
+            let mut encoder = png::Encoder::new(file, 8, 8);
+            encoder.set_color(png::ColorType::Rgb);
+            encoder.write_header().unwrap().write_image_data(&[7; 8 * 8 * 3]).unwrap();
+        }
+    }
+    std::fs::write(data.join("b").join("3.png"), b"no image").unwrap();
+    let (data, run_folder) = (data.display(), folder.path().join("run"));
+    let text = format!(
+        r#"
+            name = "test"
+            [network]
+            model = "resnet-cifar"
+            depth = 8
+            image_size = 8
+            [data]
+            kind = "image-folder"
+            train = "{data}"
+            [training]
+            ranks = 2
+            global_batch = 8
+            epochs = 1
+            [schedule]
+            warmup = {{ epochs = 0.5 }}
+            [output]
+            folder = "{}"
+        "#,
+        run_folder.display()
+    );
+    let error = run_config(Config::from_toml(&text).unwrap()).unwrap_err();
+    assert!(matches!(error, TrainError::Loader(_)), "{error}");
+    assert!(error.to_string().contains("3.png"), "{error}");
+}
+
+/// The evaluation at a checkpoint's step is part of it.
+#[test]
+fn a_run_that_reached_its_target_has_nothing_left_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = || {
+        let output = "checkpoint_every = \"5 steps\"";
+        run_config(config(folder.path(), "target_top1 = \"1 %\"", "", output)).unwrap()
+    };
+    let first = run();
+    assert_eq!((first.reached_target, first.steps), (Some(true), 5));
+    let second = run();
+    assert_eq!((second.reached_target, second.steps, second.steps_here), (Some(true), 5, 0));
+    assert_eq!(second.weights_sha256, first.weights_sha256);
+    assert_eq!(second.evaluation, first.evaluation);
 }

@@ -91,6 +91,15 @@ impl MpiWorld {
     }
 }
 
+impl MpiWorld {
+    /// Ends all processes with `code`, for a rank that fails alone: the others would wait for it.
+    /// What they have to say themselves, they have a moment for.
+    pub fn abort(self, code: i32) -> ! {
+        std::thread::sleep(LAST_WORDS_TIME);
+        SimpleCommunicator::world().abort(code)
+    }
+}
+
 impl Drop for MpiWorld {
     fn drop(&mut self) {
         let in_use = Arc::strong_count(&self.failed) > 1;
