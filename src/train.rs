@@ -75,6 +75,7 @@ fn processes(_: Config, _: &Launch, place: &str) -> Result<Option<Outcome>, Fail
 fn processes(config: Config, launch: &Launch, place: &str) -> Result<Option<Outcome>, Failure> {
     use foretrain_trainer::communicator::Transport as _;
     use foretrain_trainer::communicator::mpi::MpiWorld;
+    use foretrain_trainer::launch;
 
     let (world, transport) =
         MpiWorld::initialize().map_err(|error| Failure::Runtime(error.to_string()))?;
@@ -86,7 +87,7 @@ fn processes(config: Config, launch: &Launch, place: &str) -> Result<Option<Outc
             )));
         }
         let setup = setup(config, ranks, place)?;
-        let local_ranks = local_ranks().unwrap_or(ranks);
+        let local_ranks = launch::local_ranks(|name| std::env::var(name).ok()).unwrap_or(ranks);
         let place_of_ranks = Place::Process { transport, local_ranks };
         let mut terminal;
         let mut nobody = foretrain_trainer::train::NobodyWatches;
@@ -119,18 +120,6 @@ fn processes(config: Config, launch: &Launch, place: &str) -> Result<Option<Outc
             world.abort(i32::from(failure.code()))
         }
     }
-}
-
-/// Ranks on this machine, as launchers say it.
-#[cfg(feature = "mpi")]
-fn local_ranks() -> Option<u32> {
-    let names = [
-        "OMPI_COMM_WORLD_LOCAL_SIZE",
-        "MPI_LOCALNRANKS",
-        "LOCAL_WORLD_SIZE",
-        "SLURM_NTASKS_PER_NODE",
-    ];
-    names.iter().find_map(|name| std::env::var(name).ok()?.parse().ok())
 }
 
 fn setup(config: Config, world: u32, place: &str) -> Result<Setup, Failure> {

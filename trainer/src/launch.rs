@@ -300,9 +300,35 @@ fn parse<N: std::str::FromStr>(
     value.parse().map_err(|_| LaunchError::NotANumber { variable, value, expected })
 }
 
+/// Ranks on this machine, as the launcher says it (Open MPI, MPICH, torchrun, Slurm); none if it does
+/// not. The environment is as `variable` looks it up.
+pub fn local_ranks(variable: impl Fn(&str) -> Option<String>) -> Option<u32> {
+    let names = [
+        "OMPI_COMM_WORLD_LOCAL_SIZE",
+        "MPI_LOCALNRANKS",
+        "LOCAL_WORLD_SIZE",
+        "SLURM_NTASKS_PER_NODE",
+    ];
+    names.iter().find_map(|name| variable(name)?.parse().ok().filter(|&ranks| ranks > 0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn launchers_say_how_many_ranks_share_the_machine() {
+        let of = |known: &[(&str, &str)]| {
+            local_ranks(|name| {
+                known.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+            })
+        };
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[("SLURM_NTASKS_PER_NODE", "8")]), Some(8));
+        assert_eq!(of(&[("SLURM_NTASKS_PER_NODE", "8"), ("LOCAL_WORLD_SIZE", "4")]), Some(4));
+        assert_eq!(of(&[("LOCAL_WORLD_SIZE", "many"), ("SLURM_NTASKS_PER_NODE", "2")]), Some(2));
+        assert_eq!(of(&[("LOCAL_WORLD_SIZE", "0")]), None);
+    }
 
     const NO_FLAGS: LaunchFlags = LaunchFlags { rank: None, world: None, local_rank: None };
 

@@ -148,8 +148,7 @@ impl Replica {
     /// # Errors
     /// They do not fit.
     pub fn load_weights(&mut self) -> Result<(), ExecutorError> {
-        for index in 0..self.plan.parameters().len() {
-            let parameter = ParameterId(index);
+        for parameter in self.plan.parameter_ids() {
             self.executor.load_weights(parameter, self.weights.of(parameter))?;
         }
         Ok(())
@@ -177,9 +176,7 @@ impl Replica {
             first_image: rank * u64::from(self.settings.per_rank_batch),
         };
         self.executor.load_batch(batch)?;
-        let norms = self.plan.batch_norms().len();
-        let before: Vec<RunningStatistics> =
-            (0..norms).map(|norm| self.executor.running_statistics(norm)).collect();
+        let before = self.running_statistics();
         let loss = self.forward(pass, timeline);
         let mut local_square_sum = 0.0;
         let away = self.backward(pass, step, &mut local_square_sum, timeline)?;
@@ -191,9 +188,7 @@ impl Replica {
             self.update(&summed, loss_scale, lr)?;
         } else {
             // What overflowed may have been the forward pass: its statistics are not to stay.
-            for (norm, statistics) in before.iter().enumerate() {
-                self.executor.set_running_statistics(norm, statistics)?;
-            }
+            self.set_running_statistics(&before)?;
         }
         timeline.span(start_ns, |span| EventKind::Optimizer { span });
         if timeline.is_on() {
@@ -232,6 +227,27 @@ impl Replica {
             self.executor.forward(instruction, pass);
         }
         Ok(self.executor.loss())
+    }
+
+    /// The running statistics of all batch norms.
+    #[must_use]
+    pub fn running_statistics(&self) -> Vec<RunningStatistics> {
+        let norms = 0..self.plan.batch_norms().len();
+        norms.map(|norm| self.executor.running_statistics(norm)).collect()
+    }
+
+    /// Sets the running statistics of all batch norms.
+    ///
+    /// # Errors
+    /// The wrong number of channels.
+    pub fn set_running_statistics(
+        &mut self,
+        statistics: &[RunningStatistics],
+    ) -> Result<(), ExecutorError> {
+        for (norm, statistics) in statistics.iter().enumerate() {
+            self.executor.set_running_statistics(norm, statistics)?;
+        }
+        Ok(())
     }
 
     fn world(&self) -> u64 {

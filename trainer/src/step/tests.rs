@@ -123,3 +123,56 @@ fn ranks_do_together_what_one_rank_does() {
         assert!(different * 1000 < all, "{ranks} ranks: {different} of {all} weights differ");
     }
 }
+
+/// One rank in half precision with a loss scale that no gradient survives.
+#[test]
+fn a_skipped_step_changes_neither_weights_nor_statistics() {
+    let size = Size { image: Shape::new(3, 9, 9), classes: 5 };
+    let network = Architecture::SmallResnet { blocks_per_stage: 1 }.network(size);
+    let plan = Arc::new(Plan::new(&network).unwrap());
+    let buckets = Arc::new(Buckets::new(&plan, &network, &Fusion::OneBucket, 2).unwrap());
+    let pool = Arc::new(ThreadPoolBuilder::new().num_threads(1).build().unwrap());
+    let settings = CpuSettings {
+        batch: NonZeroUsize::new(GLOBAL_BATCH).unwrap(),
+        batch_norm_span: None,
+        batch_norm_momentum: 0.1,
+        batch_norm_epsilon: 1e-5,
+        label_smoothing: 0.0,
+        dropout_rate: 0.0,
+    };
+    let (plans, bucket_list) = (Arc::clone(&plan), Arc::clone(&buckets));
+    let executor =
+        CpuExecutor::<half::f16>::new(plans, bucket_list, settings, Arc::clone(&pool)).unwrap();
+    let transport = ThreadTransport::world(1).remove(0);
+    let communicator = HostCommunicator::new(transport, CommunicatorSettings::default()).unwrap();
+    let first = Weights::initial(&plan, &Streams::new(1), false);
+    let mut replica = Replica::new(
+        Arc::clone(&plan),
+        buckets,
+        ReplicaSettings {
+            per_rank_batch: GLOBAL_BATCH as u32,
+            wire: NumberFormat::F16,
+            overlap: true,
+            dropout_key: 5,
+        },
+        first.clone(),
+        Optimizer::new(Rule::Momentum(Momentum::default())).unwrap(),
+        LossScaler::new(LossScaleConfig::Static(StaticScale { scale: 1e9 })).unwrap(),
+        Box::new(executor),
+        CommunicationThread::start(Box::new(communicator)).unwrap(),
+        pool,
+    )
+    .unwrap();
+    let statistics = replica.running_statistics();
+    let mut timeline = Timeline::new(Instant::now(), 0);
+    let batch = batch(&plan, 0, 0..GLOBAL_BATCH);
+    let outcome = replica.step(&batch, 0, 0.05, &mut timeline).unwrap();
+    assert_ne!(outcome.verdict, crate::loss_scale::Verdict::Apply);
+    assert_eq!(replica.weights, first);
+    assert_eq!(replica.running_statistics(), statistics);
+    // The same step with a scale that fits changes both.
+    replica.scaler = LossScaler::new(LossScaleConfig::Static(StaticScale { scale: 1.0 })).unwrap();
+    replica.step(&batch, 1, 0.05, &mut timeline).unwrap();
+    assert_ne!(replica.weights, first);
+    assert_ne!(replica.running_statistics(), statistics);
+}

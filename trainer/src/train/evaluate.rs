@@ -9,8 +9,7 @@ impl RankRun<'_> {
     /// The running statistics of all batch norms, averaged over the ranks.
     pub(super) fn averaged_statistics(&self) -> Result<Vec<RunningStatistics>, TrainError> {
         let norms = self.setup.plan.batch_norms();
-        let own: Vec<RunningStatistics> =
-            (0..norms.len()).map(|norm| self.replica.executor.running_statistics(norm)).collect();
+        let own = self.replica.running_statistics();
         if self.setup.world == 1 || norms.is_empty() {
             return Ok(own);
         }
@@ -34,16 +33,6 @@ impl RankRun<'_> {
             .collect())
     }
 
-    pub(super) fn set_statistics(
-        &mut self,
-        statistics: &[RunningStatistics],
-    ) -> Result<(), TrainError> {
-        for (index, statistics) in statistics.iter().enumerate() {
-            self.replica.executor.set_running_statistics(index, statistics)?;
-        }
-        Ok(())
-    }
-
     /// Evaluates with the statistics averaged over the ranks; training goes on with its own.
     pub(super) fn evaluate(
         &mut self,
@@ -56,10 +45,8 @@ impl RankRun<'_> {
             logs.evaluation_start(epoch)?;
         }
         let averaged = self.averaged_statistics()?;
-        let norms = setup.plan.batch_norms().len();
-        let own: Vec<RunningStatistics> =
-            (0..norms).map(|norm| self.replica.executor.running_statistics(norm)).collect();
-        self.set_statistics(&averaged)?;
+        let own = self.replica.running_statistics();
+        self.replica.set_running_statistics(&averaged)?;
         let mut total = LossSum::default();
         let mut images = 0;
         for batch in self.loader((eval, &setup.eval_preparation), Purpose::Evaluation, 0, 0)? {
@@ -70,7 +57,7 @@ impl RankRun<'_> {
             total.hits += sum.hits;
             total.hits_top5 += sum.hits_top5;
         }
-        self.set_statistics(&own)?;
+        self.replica.set_running_statistics(&own)?;
         let name = format!("exchange of evaluations after step {}", self.done);
         let own = [total.loss, total.hits as f64, total.hits_top5 as f64, images as f64];
         let [loss, hits, hits_top5, images] = self.sum(name, own)?;

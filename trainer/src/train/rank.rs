@@ -29,7 +29,6 @@ use crate::executor::{self, Executor, LossSum};
 use crate::loss_scale::{LossScaler, Verdict};
 use crate::model::Weights;
 use crate::optimizer::Optimizer;
-use crate::plan::ParameterId;
 use crate::recording::Recorder;
 use crate::step::{CommunicationThread, Replica, ReplicaSettings, StepOutcome, Timeline};
 
@@ -151,8 +150,8 @@ impl<'a> RankRun<'a> {
 
     /// Takes weights from the latest checkpoint, or from the file that the configuration names.
     ///
-    /// Rank 0 says which checkpoint it is, so that all take the same; and all say what they were
-    /// told to do, which must be the same.
+    /// Rank 0 says which checkpoint it is, so that all take the same. All ranks must have been told
+    /// the same and begin with the same weights.
     fn begin(&mut self) -> Result<(), TrainError> {
         let setup = self.setup;
         let output = &setup.config.output;
@@ -166,23 +165,10 @@ impl<'a> RankRun<'a> {
         }
         let name = latest.as_ref().and_then(|path| path.file_name());
         let name = name.map_or(String::new(), |name| name.to_string_lossy().into_owned());
-        if let Some(path) = &setup.config.network.weights {
-            let model = checkpoint::load_weights(path, &setup.tensors)
-                .map_err(|error| Problem::new("network.weights", error.to_string()))?;
-            saved::load_model(setup, &mut self.replica, &model)?;
-        }
-        let parameters = setup.plan.parameters().len();
-        let first = weights_hash(&self.replica.weights, parameters);
-        let own = [setup.agreement(), first, name].join("\n").into_bytes();
-        let pending =
-            self.replica.communication.ask(move |all| all.all_gather("exchange of settings", &own));
-        let told: Vec<String> = pending
-            .wait()??
-            .iter()
-            .map(|message| String::from_utf8_lossy(message).into_owned())
-            .collect();
-        let name = agreed(&told)?;
-        if !name.is_empty() {
+        let names = self.exchange("exchange of the checkpoint's name", name)?;
+        let settings = self.exchange("exchange of settings", setup.agreement())?;
+        agree("the settings", &settings)?;
+        if let Some(name) = names.first().filter(|name| !name.is_empty()) {
             let path = output.checkpoints().join(name);
             let settings = Some(&setup.fingerprint);
             let checkpoint =
@@ -192,8 +178,31 @@ impl<'a> RankRun<'a> {
             saved::restore(setup, &mut self.replica, checkpoint)?;
             self.saved_at = Some(self.done);
             self.resumed = Some(path);
+        } else if let Some(path) = &setup.config.network.weights {
+            let model = checkpoint::load_weights(path, &setup.tensors)
+                .map_err(|error| Problem::new("network.weights", error.to_string()))?;
+            saved::load_model(setup, &mut self.replica, &model)?;
         }
-        Ok(())
+        let weights = self.exchange("exchange of the weights' hashes", self.weights_hash())?;
+        agree("the first weights", &weights)
+    }
+
+    /// What every rank says, in the order of ranks.
+    fn exchange(&self, name: &'static str, own: String) -> Result<Vec<String>, TrainError> {
+        let pending =
+            self.replica.communication.ask(move |all| all.all_gather(name, own.as_bytes()));
+        let said = pending.wait()??;
+        Ok(said.iter().map(|said| String::from_utf8_lossy(said).into_owned()).collect())
+    }
+
+    fn weights_hash(&self) -> String {
+        let mut hash = Sha256::new();
+        for parameter in self.setup.plan.parameter_ids() {
+            for weight in self.replica.weights.of(parameter) {
+                hash.update(weight.to_le_bytes());
+            }
+        }
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Trains.
@@ -256,6 +265,7 @@ impl<'a> RankRun<'a> {
         if let Some(recorder) = self.recorder.take() {
             recorder.finish()?;
         }
+        let weights_sha256 = self.weights_hash();
         Ok(Report {
             steps: self.done,
             steps_here: self.done - done_before,
@@ -263,7 +273,7 @@ impl<'a> RankRun<'a> {
             evaluation,
             reached_target: reached,
             checkpoint: self.checkpoint.or(self.resumed),
-            weights_sha256: weights_hash(&self.replica.weights, setup.plan.parameters().len()),
+            weights_sha256,
         })
     }
 
@@ -396,19 +406,12 @@ impl<'a> RankRun<'a> {
     }
 }
 
-/// The name of the checkpoint to go on from, which rank 0 tells, if all ranks were told the same.
-fn agreed(told: &[String]) -> Result<String, TrainError> {
-    let parts = |text: &str| text.split('\n').map(str::to_owned).collect::<Vec<_>>();
-    let first = told.first().map_or(Vec::new(), |text| parts(text));
-    for (rank, text) in told.iter().enumerate() {
-        let own = parts(text);
-        for (part, what) in ["the settings", "the first weights"].into_iter().enumerate() {
-            if own.get(part) != first.get(part) {
-                return Err(TrainError::Disagreement { rank: rank as u32, what });
-            }
-        }
+/// Whether all ranks say the same.
+pub(super) fn agree(what: &'static str, said: &[String]) -> Result<(), TrainError> {
+    match said.iter().position(|own| Some(own) != said.first()) {
+        Some(rank) => Err(TrainError::Disagreement { rank: rank as u32, what }),
+        None => Ok(()),
     }
-    Ok(first.get(2).cloned().unwrap_or_default())
 }
 
 fn executor(setup: &Setup, pool: &Arc<ThreadPool>) -> Result<Box<dyn Executor>, TrainError> {
@@ -431,14 +434,4 @@ pub(super) fn tensors(setup: &Setup, batch: loader::Batch) -> Result<executor::B
         images: Tensor::from_vec(batch.images, (images, height, width, channels), &Device::Cpu)?,
         labels: Tensor::from_vec(batch.labels, images, &Device::Cpu)?,
     })
-}
-
-fn weights_hash(weights: &Weights, parameters: usize) -> String {
-    let mut hash = Sha256::new();
-    for index in 0..parameters {
-        for weight in weights.of(ParameterId(index)) {
-            hash.update(weight.to_le_bytes());
-        }
-    }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

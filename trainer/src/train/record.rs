@@ -52,7 +52,7 @@ impl RankRun<'_> {
             return Ok(());
         }
         let averaged = self.averaged_statistics()?;
-        self.set_statistics(&averaged)?;
+        self.replica.set_running_statistics(&averaged)?;
         self.saved_at = Some(self.done);
         let Some(folder) = &self.folder else { return Ok(()) };
         let per_epoch = self.setup.steps_per_epoch;

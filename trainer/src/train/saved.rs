@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 
 use super::{Setup, TrainError};
 use crate::checkpoint::{Checkpoint, Progress, Tensors, TrainingState};
-use crate::executor::{Executor, RunningStatistics};
+use crate::executor::RunningStatistics;
 use crate::loss_scale::LossScaler;
 use crate::model::{Weights, WeightsError, elements};
 use crate::optimizer::Optimizer;
@@ -20,8 +20,10 @@ pub(super) fn checkpoint(
     best_top1: Option<f64>,
 ) -> Result<Checkpoint, TrainError> {
     let mut model = replica.weights.to_tensors()?;
-    for (index, norm) in setup.plan.batch_norms().iter().enumerate() {
-        let RunningStatistics { mean, variance } = replica.executor.running_statistics(index);
+    let statistics = replica.running_statistics();
+    for (norm, RunningStatistics { mean, variance }) in
+        setup.plan.batch_norms().iter().zip(statistics)
+    {
         for (suffix, values) in [("running_mean", mean), ("running_var", variance)] {
             let tensor = Tensor::from_vec(values, norm.channels, &Device::Cpu)?;
             model.insert(format!("{}.{suffix}", norm.name), tensor);
@@ -61,21 +63,12 @@ pub(super) fn load_model(
 ) -> Result<(), TrainError> {
     replica.weights = Weights::from_tensors(&Arc::clone(&setup.plan), model)?;
     replica.load_weights()?;
-    load_statistics(setup, &mut *replica.executor, model)
-}
-
-fn load_statistics(
-    setup: &Setup,
-    executor: &mut dyn Executor,
-    model: &Tensors,
-) -> Result<(), TrainError> {
-    for (index, norm) in setup.plan.batch_norms().iter().enumerate() {
+    let statistics = setup.plan.batch_norms().iter().map(|norm| {
         let values = |suffix: &str| -> Result<Vec<f32>, WeightsError> {
             elements(model, &format!("{}.{suffix}", norm.name), norm.channels)
         };
-        let statistics =
-            RunningStatistics { mean: values("running_mean")?, variance: values("running_var")? };
-        executor.set_running_statistics(index, &statistics)?;
-    }
-    Ok(())
+        Ok(RunningStatistics { mean: values("running_mean")?, variance: values("running_var")? })
+    });
+    let statistics = statistics.collect::<Result<Vec<_>, WeightsError>>()?;
+    Ok(replica.set_running_statistics(&statistics)?)
 }

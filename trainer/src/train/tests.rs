@@ -333,3 +333,52 @@ fn a_run_that_reached_its_target_has_nothing_left_to_do() {
     assert_eq!(second.weights_sha256, first.weights_sha256);
     assert_eq!(second.evaluation, first.evaluation);
 }
+
+#[test]
+fn ranks_that_were_told_different_things_do_not_train() {
+    let said = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    assert!(rank::agree("the settings", &said(&["a", "a", "a"])).is_ok());
+    let error = rank::agree("the settings", &said(&["a", "a", "b"])).unwrap_err();
+    assert!(matches!(error, TrainError::Disagreement { rank: 2, .. }));
+    assert!(error.to_string().starts_with("the settings of rank 2 are not those of rank 0"));
+}
+
+/// A learning rate that sends weights beyond single precision leaves no finite gradient.
+#[test]
+fn a_run_that_diverges_says_so_and_stops() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path(), "", "", "checkpoint_every = \"never\"");
+    config.schedule.base_lr = 1e38;
+    config.training.epochs = 30.0;
+    let error = run_config(config).unwrap_err();
+    assert!(matches!(error, TrainError::Diverged { skipped: 100, .. }), "{error}");
+}
+
+#[test]
+fn what_follows_a_recording_does_not_replace_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |steps_max: u64| {
+        let training = format!("steps_max = {steps_max}");
+        let output = "checkpoint_every = \"1 steps\"\nrecording = { steps = \"2..6\" }";
+        run_config(config(folder.path(), &training, "", output)).unwrap();
+        std::fs::read_to_string(folder.path().join("recording.rank0.jsonl")).unwrap()
+    };
+    let part = run(4);
+    assert!(part.contains("\"step\":3") && !part.contains("\"step\":4"), "{part}");
+    assert_eq!(run(5), part, "the rest replaced it");
+    assert_eq!(run(10), part, "a run after the recorded steps replaced it");
+}
+
+/// A missing file of weights matters only to a run that begins.
+#[test]
+fn a_run_that_goes_on_needs_no_first_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = "checkpoint_every = \"1 epoch\"";
+    let first = run_config(config(folder.path(), "", "", output)).unwrap();
+    let mut again = config(folder.path(), "", "", output);
+    again.network.weights = Some("no-such-file.safetensors".into());
+    assert_eq!(run_config(again.clone()).unwrap().weights_sha256, first.weights_sha256);
+    again.output.folder = folder.path().join("new");
+    let error = run_config(again).unwrap_err();
+    assert!(error.is_input() && error.to_string().starts_with("`network.weights`"), "{error}");
+}

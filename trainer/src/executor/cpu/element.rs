@@ -70,6 +70,22 @@ pub(super) fn sized<T: Copy + Default>(scratch: &mut Vec<T>, length: usize) -> &
     &mut scratch[..length]
 }
 
+/// How a format's numbers become a bucket, and a bucket's become them.
+macro_rules! buckets {
+    ($variant:ident) => {
+        fn into_buffer(values: Vec<Self>) -> GradientBuffer {
+            GradientBuffer::$variant(values)
+        }
+
+        fn from_buffer(buffer: GradientBuffer) -> Option<Vec<Self>> {
+            match buffer {
+                GradientBuffer::$variant(values) => Some(values),
+                _ => None,
+            }
+        }
+    };
+}
+
 macro_rules! real {
     ($real:ident, $variant:ident, $name:literal) => {
         impl Real for $real {
@@ -123,16 +139,7 @@ macro_rules! real {
                 write(values)
             }
 
-            fn into_buffer(values: Vec<Self>) -> GradientBuffer {
-                GradientBuffer::$variant(values)
-            }
-
-            fn from_buffer(buffer: GradientBuffer) -> Option<Vec<Self>> {
-                match buffer {
-                    GradientBuffer::$variant(values) => Some(values),
-                    _ => None,
-                }
-            }
+            buckets!($variant);
         }
     };
 }
@@ -184,16 +191,7 @@ macro_rules! half_precision {
                 result
             }
 
-            fn into_buffer(values: Vec<Self>) -> GradientBuffer {
-                GradientBuffer::$variant(values)
-            }
-
-            fn from_buffer(buffer: GradientBuffer) -> Option<Vec<Self>> {
-                match buffer {
-                    GradientBuffer::$variant(values) => Some(values),
-                    _ => None,
-                }
-            }
+            buckets!($variant);
         }
     };
 }
