@@ -5,6 +5,7 @@
 //! [`crate::step`] drives it. There is one for CPUs ([`cpu`]).
 
 pub mod cpu;
+pub mod cuda;
 
 use half::{bf16, f16};
 

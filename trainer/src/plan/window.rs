@@ -3,7 +3,7 @@
 use foretrain_sim::workload::Shape;
 
 /// A convolution's or pool's geometry, in elements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Window {
     /// Channels of the input.
     pub input_channels: usize,

@@ -1,0 +1,32 @@
+//! The text of the kernels, for one format of elements each.
+
+use std::fmt::Write as _;
+
+use foretrain_sim::recording::NumberFormat;
+
+/// The files in the order in which they are compiled, as one text.
+const FILES: [(&str, &str); 2] =
+    [("common.h", include_str!("common.h")), ("pointwise.cu", include_str!("pointwise.cu"))];
+
+/// The number that stands for a format in the kernels.
+#[must_use]
+pub const fn format_number(format: NumberFormat) -> u32 {
+    match format {
+        NumberFormat::F16 => 1,
+        NumberFormat::Bf16 => 2,
+        NumberFormat::F32 => 3,
+    }
+}
+
+/// All kernels as one text of C.
+///
+/// To be compiled with `ELEMENT` defined as [`format_number`] of the activations' format.
+#[must_use]
+pub fn source() -> String {
+    let mut source = String::new();
+    for (name, text) in FILES {
+        // Messages of the compiler name the file and its line.
+        let _ = writeln!(source, "#line 1 \"{name}\"\n{text}");
+    }
+    source
+}

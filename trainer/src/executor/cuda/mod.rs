@@ -1,0 +1,13 @@
+//! The executor for NVIDIA GPUs.
+//!
+//! What a plan needs of a GPU is written down as [`Work`](work::Work): launches of own kernels,
+//! convolutions, matrix products, on addresses that are known before the first step. A
+//! [`Device`](device::Device) carries it out. The text of the kernels is C that is also compiled for
+//! this machine, so that everything but the GPU's own libraries is tested without one.
+
+pub mod arguments;
+pub mod device;
+#[cfg(test)]
+mod emulator;
+pub mod kernels;
+pub mod work;
