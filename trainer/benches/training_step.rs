@@ -20,7 +20,8 @@ use foretrain_sim::recording::{EventKind, NumberFormat};
 use foretrain_sim::workload::{Architecture, Shape, Size};
 use foretrain_trainer::communicator::{CommunicatorSettings, HostCommunicator, ThreadTransport};
 use foretrain_trainer::executor::Batch;
-use foretrain_trainer::executor::cpu::{CpuExecutor, CpuSettings};
+use foretrain_trainer::executor::ExecutorSettings;
+use foretrain_trainer::executor::cpu::CpuExecutor;
 use foretrain_trainer::loss_scale::{LossScaleConfig, LossScaler, StaticScale};
 use foretrain_trainer::model::Weights;
 use foretrain_trainer::optimizer::{Momentum, Optimizer, Rule};
@@ -55,7 +56,7 @@ impl Step {
         );
         let pool =
             Arc::new(rayon::ThreadPoolBuilder::new().num_threads(threads()).build().unwrap());
-        let settings = CpuSettings {
+        let settings = ExecutorSettings {
             batch: NonZeroUsize::new(images).unwrap(),
             batch_norm_span: None,
             batch_norm_momentum: 0.1,

@@ -2,16 +2,46 @@
 //!
 //! An [`Executor`] holds the activations, the weights that are computed with, the gradients and the
 //! state of batch norms of one rank, on one device. It knows nothing of ranks, optimizers or time:
-//! [`crate::step`] drives it. There is one for CPUs ([`cpu`]).
+//! [`crate::step`] drives it. There is one for CPUs ([`cpu`]) and one for NVIDIA GPUs ([`cuda`]).
 
 pub mod cpu;
 pub mod cuda;
 
+use std::num::NonZeroUsize;
+
 use half::{bf16, f16};
 
-pub use cpu::LossSum;
-
+use self::cuda::device::DeviceError;
 use crate::plan::ParameterId;
+
+/// What does not change from step to step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ExecutorSettings {
+    /// Images there is room for.
+    pub batch: NonZeroUsize,
+    /// Images that share batch-norm statistics in training; all of the batch if none. In a batch
+    /// that is no multiple, those that are left over share theirs.
+    pub batch_norm_span: Option<NonZeroUsize>,
+    /// How much of the running statistics each batch replaces.
+    pub batch_norm_momentum: f64,
+    /// What is added to a variance.
+    pub batch_norm_epsilon: f64,
+    /// The part of the label that is spread over all classes.
+    pub label_smoothing: f64,
+    /// The part of the elements that dropout makes 0.
+    pub dropout_rate: f64,
+}
+
+/// Losses and hits of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct LossSum {
+    /// The losses of all images.
+    pub loss: f64,
+    /// The images whose label has the largest logit.
+    pub hits: u64,
+    /// The images whose label is among the five largest logits.
+    pub hits_top5: u64,
+}
 
 /// The gradients of a bucket, in the format in which they are computed.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,6 +127,9 @@ pub enum ExecutorError {
     /// A bucket of another format or size than the one that was taken.
     #[error("bucket {0} came back in another format or size")]
     Bucket(usize),
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// A bucket that is still away.
     #[error("bucket {0} is needed but has not come back")]
     BucketAway(usize),
@@ -130,16 +163,22 @@ pub trait Executor: Send {
     fn load_batch(&mut self, batch: &Batch) -> Result<(), ExecutorError>;
 
     /// Runs an instruction forward.
-    fn forward(&mut self, instruction: usize, pass: Pass);
+    ///
+    /// # Errors
+    /// The device failed.
+    fn forward(&mut self, instruction: usize, pass: Pass) -> Result<(), ExecutorError>;
 
     /// Runs an instruction backward.
     ///
     /// # Errors
-    /// A bucket it must write to is away.
+    /// A bucket it must write to is away, or the device failed.
     fn backward(&mut self, instruction: usize, pass: Pass) -> Result<(), ExecutorError>;
 
     /// The loss of the last forward pass.
-    fn loss(&self) -> LossSum;
+    ///
+    /// # Errors
+    /// The device failed.
+    fn loss(&mut self) -> Result<LossSum, ExecutorError>;
 
     /// Hands over the gradients of a bucket, all of which have been written.
     ///
@@ -155,7 +194,11 @@ pub trait Executor: Send {
     -> Result<(), ExecutorError>;
 
     /// The running statistics of a batch norm.
-    fn running_statistics(&self, batch_norm: usize) -> RunningStatistics;
+    ///
+    /// # Errors
+    /// The device failed.
+    fn running_statistics(&mut self, batch_norm: usize)
+    -> Result<RunningStatistics, ExecutorError>;
 
     /// Sets the running statistics of a batch norm.
     ///

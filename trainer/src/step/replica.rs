@@ -176,8 +176,8 @@ impl Replica {
             first_image: rank * u64::from(self.settings.per_rank_batch),
         };
         self.executor.load_batch(batch)?;
-        let before = self.running_statistics();
-        let loss = self.forward(pass, timeline);
+        let before = self.running_statistics()?;
+        let loss = self.forward(pass, timeline)?;
         let mut local_square_sum = 0.0;
         let away = self.backward(pass, step, &mut local_square_sum, timeline)?;
         let summed = self.collect(away, timeline)?;
@@ -224,14 +224,16 @@ impl Replica {
         let pass =
             Pass { mode: Mode::Evaluate, gradient_factor: 0.0, dropout_key: 0, first_image: 0 };
         for instruction in 0..self.plan.instructions().len() {
-            self.executor.forward(instruction, pass);
+            self.executor.forward(instruction, pass)?;
         }
-        Ok(self.executor.loss())
+        self.executor.loss()
     }
 
     /// The running statistics of all batch norms.
-    #[must_use]
-    pub fn running_statistics(&self) -> Vec<RunningStatistics> {
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn running_statistics(&mut self) -> Result<Vec<RunningStatistics>, ExecutorError> {
         let norms = 0..self.plan.batch_norms().len();
         norms.map(|norm| self.executor.running_statistics(norm)).collect()
     }
@@ -254,10 +256,10 @@ impl Replica {
         u64::from(self.communication.world())
     }
 
-    fn forward(&mut self, pass: Pass, timeline: &mut Timeline) -> LossSum {
+    fn forward(&mut self, pass: Pass, timeline: &mut Timeline) -> Result<LossSum, ExecutorError> {
         for index in 0..self.plan.instructions().len() {
             let start_ns = timeline.now_ns();
-            self.executor.forward(index, pass);
+            self.executor.forward(index, pass)?;
             let instruction = index as u32;
             timeline.span(start_ns, |span| EventKind::Forward { instruction, span });
         }

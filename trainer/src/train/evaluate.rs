@@ -7,9 +7,9 @@ use crate::executor::{LossSum, RunningStatistics};
 
 impl RankRun<'_> {
     /// The running statistics of all batch norms, averaged over the ranks.
-    pub(super) fn averaged_statistics(&self) -> Result<Vec<RunningStatistics>, TrainError> {
+    pub(super) fn averaged_statistics(&mut self) -> Result<Vec<RunningStatistics>, TrainError> {
         let norms = self.setup.plan.batch_norms();
-        let own = self.replica.running_statistics();
+        let own = self.replica.running_statistics()?;
         if self.setup.world == 1 || norms.is_empty() {
             return Ok(own);
         }
@@ -45,7 +45,7 @@ impl RankRun<'_> {
             logs.evaluation_start(epoch)?;
         }
         let averaged = self.averaged_statistics()?;
-        let own = self.replica.running_statistics();
+        let own = self.replica.running_statistics()?;
         self.replica.set_running_statistics(&averaged)?;
         let mut total = LossSum::default();
         let mut images = 0;

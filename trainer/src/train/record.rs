@@ -61,7 +61,8 @@ impl RankRun<'_> {
             batch: self.done % per_epoch,
             step: self.done,
         };
-        let checkpoint = saved::checkpoint(self.setup, &self.replica, progress, self.best_top1)?;
+        let checkpoint =
+            saved::checkpoint(self.setup, &mut self.replica, progress, self.best_top1)?;
         let path = folder.save(&checkpoint)?;
         if let Some(logs) = &mut self.logs {
             logs.checkpoint(self.done, &path)?;

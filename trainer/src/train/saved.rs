@@ -15,12 +15,12 @@ use crate::step::Replica;
 /// Everything that a step changes, as a checkpoint keeps it.
 pub(super) fn checkpoint(
     setup: &Setup,
-    replica: &Replica,
+    replica: &mut Replica,
     progress: Progress,
     best_top1: Option<f64>,
 ) -> Result<Checkpoint, TrainError> {
     let mut model = replica.weights.to_tensors()?;
-    let statistics = replica.running_statistics();
+    let statistics = replica.running_statistics()?;
     for (norm, RunningStatistics { mean, variance }) in
         setup.plan.batch_norms().iter().zip(statistics)
     {

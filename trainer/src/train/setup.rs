@@ -15,7 +15,7 @@ use crate::config::{Config, Fingerprint, ModelName};
 use crate::data::augment::{Layout, Preparation};
 use crate::data::sampler::{Purpose, Sampler};
 use crate::data::source::Source;
-use crate::executor::cpu::CpuSettings;
+use crate::executor::ExecutorSettings;
 use crate::optimizer::Rule;
 use crate::plan::buckets::Buckets;
 use crate::plan::{Kind, Plan};
@@ -167,11 +167,11 @@ impl Setup {
         NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN)
     }
 
-    pub(super) fn executor_settings(&self) -> CpuSettings {
+    pub(super) fn executor_settings(&self) -> ExecutorSettings {
         let network = &self.config.network;
         let at_least_1 =
             |number: u32| NonZeroUsize::new(number as usize).unwrap_or(NonZeroUsize::MIN);
-        CpuSettings {
+        ExecutorSettings {
             batch: at_least_1(self.config.per_rank_batch(self.world)),
             batch_norm_span: Some(at_least_1(self.config.batch_norm_span(self.world))),
             batch_norm_momentum: network.batch_norm_momentum(),

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use foretrain_sim::fusion::Fusion;
 use foretrain_sim::workload::{Architecture, Network, Shape, Size};
-use foretrain_trainer::executor::cpu::{CpuExecutor, CpuSettings, Element};
+use foretrain_trainer::executor::ExecutorSettings;
+use foretrain_trainer::executor::cpu::{CpuExecutor, Element};
 use foretrain_trainer::executor::{Executor as _, Mode, Pass};
 use foretrain_trainer::plan::buckets::Buckets;
 use foretrain_trainer::plan::{ParameterId, Plan};
@@ -33,8 +34,8 @@ pub(crate) struct Task {
 }
 
 /// PyTorch's settings of batch norms; no smoothing, no dropout.
-fn settings(task: Task) -> CpuSettings {
-    CpuSettings {
+fn settings(task: Task) -> ExecutorSettings {
+    ExecutorSettings {
         batch: NonZeroUsize::new(task.batch).unwrap(),
         batch_norm_span: NonZeroUsize::new(task.span),
         batch_norm_momentum: 0.1,

@@ -6,8 +6,8 @@ use super::batch_norm::{Backward, Coefficients, Statistics, Target};
 use super::element::{Element, Real};
 use super::pointwise::Dropout;
 use super::{
-    CpuSettings, ExecutorError, Memory, Mode, Norm, Pass, batch_norm, convolution, linear, loss,
-    pointwise,
+    ExecutorError, ExecutorSettings, Memory, Mode, Norm, Pass, batch_norm, convolution, linear,
+    loss, pointwise,
 };
 use crate::plan::{BufferId, GradientTarget, Kind, Operand};
 
@@ -25,7 +25,7 @@ impl<E: Element> Memory<E> {
         &mut self,
         instruction: usize,
         kind: &Kind,
-        settings: &CpuSettings,
+        settings: &ExecutorSettings,
         pass: Pass,
     ) {
         let Self { arena, weights, scratch, .. } = self;
@@ -103,7 +103,7 @@ impl<E: Element> Memory<E> {
         &mut self,
         instruction: usize,
         kind: &Kind,
-        settings: &CpuSettings,
+        settings: &ExecutorSettings,
         pass: Pass,
     ) -> Result<(), ExecutorError> {
         let Self { arena, weights, gradients, scratch, .. } = self;
@@ -217,7 +217,12 @@ fn round<E: Element>(values: &[E::Real], into: &mut [E]) {
     into.iter_mut().zip(values).for_each(|(into, value)| *into = E::from_real(*value));
 }
 
-fn dropout(instruction: usize, elements: usize, settings: &CpuSettings, pass: Pass) -> Dropout {
+fn dropout(
+    instruction: usize,
+    elements: usize,
+    settings: &ExecutorSettings,
+    pass: Pass,
+) -> Dropout {
     Dropout {
         rate: if pass.mode == Mode::Train { settings.dropout_rate } else { 0.0 },
         key: place_bits(pass.dropout_key, instruction as u64),
@@ -225,7 +230,7 @@ fn dropout(instruction: usize, elements: usize, settings: &CpuSettings, pass: Pa
     }
 }
 
-impl CpuSettings {
+impl ExecutorSettings {
     /// How many images share statistics.
     fn group(&self, batch: usize, mode: Mode) -> usize {
         match (mode, self.batch_norm_span) {
@@ -242,7 +247,7 @@ impl<R: Real> Norm<R> {
         &mut self,
         input: &[E],
         values: usize,
-        settings: &CpuSettings,
+        settings: &ExecutorSettings,
         mode: Mode,
         scratch: &super::Scratch<R>,
     ) {
@@ -276,7 +281,7 @@ impl<R: Real> Norm<R> {
         group: usize,
         mode: Mode,
         [gamma, beta]: [&Vec<R>; 2],
-        settings: &CpuSettings,
+        settings: &ExecutorSettings,
     ) -> (Vec<R>, Vec<R>) {
         let (mean, variance) = match mode {
             Mode::Train => (&self.groups[group].mean, &self.groups[group].variance),
@@ -294,7 +299,7 @@ impl<R: Real> Norm<R> {
 }
 
 /// 1 / √(v + ε).
-fn inverse_deviation<R: Real>(variance: R, settings: &CpuSettings) -> R {
+fn inverse_deviation<R: Real>(variance: R, settings: &ExecutorSettings) -> R {
     (variance + R::from_f64(settings.batch_norm_epsilon)).sqrt().recip()
 }
 
@@ -304,7 +309,7 @@ impl<R: Real> Statistics<R> {
         &self,
         gamma: &[R],
         (gradients, products): &(Vec<R>, Vec<R>),
-        settings: &CpuSettings,
+        settings: &ExecutorSettings,
     ) -> (Vec<R>, [Vec<R>; 3]) {
         let values = R::from_f64(self.values as f64);
         let mut of_scale = Vec::with_capacity(gamma.len());

@@ -3,18 +3,8 @@
 //! With p the softmax of K logits, ε the smoothing (Szegedy et al., arXiv 1512.00567) and k the
 //! label, the target is t = (1 − ε) [i = k] + ε/K and the loss −Σ t ln p; its gradient is p − t.
 
+use super::LossSum;
 use super::element::{Element, Real};
-
-/// Losses and hits of a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct LossSum {
-    /// The losses of all images.
-    pub loss: f64,
-    /// The images whose label has the largest logit.
-    pub hits: u64,
-    /// The images whose label is among the five largest logits.
-    pub hits_top5: u64,
-}
 
 /// The losses of a batch; in double precision, image by image.
 pub(super) fn forward<E: Element>(logits: &[E], labels: &[u32], smoothing: f64) -> LossSum {

@@ -24,41 +24,25 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, Storage, Tensor};
 pub use element::{Element, Real};
 use foretrain_sim::workload::Shape;
-pub use loss::LossSum;
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
 use self::scratch::Scratch;
-use super::{Batch, Executor, ExecutorError, GradientBuffer, Mode, Pass, RunningStatistics};
+use super::{
+    Batch, Executor, ExecutorError, ExecutorSettings, GradientBuffer, LossSum, Mode, Pass,
+    RunningStatistics,
+};
 use crate::plan::buckets::Buckets;
 use crate::plan::{BufferId, Kind, ParameterId, Plan};
 
 /// Elements of a task that only copies.
 const PART_ELEMENTS: usize = 1 << 16;
 
-/// What does not change from step to step.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct CpuSettings {
-    /// Images there is room for.
-    pub batch: NonZeroUsize,
-    /// Images that share batch-norm statistics in training; all of the batch if none. In a batch
-    /// that is no multiple, those that are left over share theirs.
-    pub batch_norm_span: Option<NonZeroUsize>,
-    /// How much of the running statistics each batch replaces.
-    pub batch_norm_momentum: f64,
-    /// What is added to a variance.
-    pub batch_norm_epsilon: f64,
-    /// The part of the label that is spread over all classes.
-    pub label_smoothing: f64,
-    /// The part of the elements that dropout makes 0.
-    pub dropout_rate: f64,
-}
-
 /// Runs a plan on the CPU, with activations in format `E`.
 #[derive(Debug)]
 pub struct CpuExecutor<E: Element> {
     plan: Arc<Plan>,
-    settings: CpuSettings,
+    settings: ExecutorSettings,
     threads: Arc<ThreadPool>,
     memory: Memory<E>,
 }
@@ -150,7 +134,7 @@ impl<E: Element> CpuExecutor<E> {
     pub fn new(
         plan: Arc<Plan>,
         buckets: Arc<Buckets>,
-        settings: CpuSettings,
+        settings: ExecutorSettings,
         threads: Arc<ThreadPool>,
     ) -> Result<Self, ExecutorError> {
         let capacity = settings.batch.get();
@@ -258,6 +242,30 @@ impl<E: Element> CpuExecutor<E> {
         Ok(())
     }
 
+    /// Runs an instruction forward.
+    pub fn forward(&mut self, instruction: usize, pass: Pass) {
+        let kind = &self.plan.instructions()[instruction].kind;
+        let (memory, settings) = (&mut self.memory, &self.settings);
+        self.threads.install(|| memory.forward(instruction, kind, settings, pass));
+    }
+
+    /// The loss of the last forward pass.
+    #[must_use]
+    pub fn loss(&self) -> LossSum {
+        self.memory.loss
+    }
+
+    /// The running statistics of a batch norm.
+    #[must_use]
+    pub fn running_statistics(&self, batch_norm: usize) -> RunningStatistics {
+        let norm = &self.memory.norms[batch_norm];
+        let single = |values: &[E::Real]| values.iter().map(|v| v.as_f64() as f32).collect();
+        RunningStatistics {
+            mean: single(&norm.running_mean),
+            variance: single(&norm.running_variance),
+        }
+    }
+
     /// The logits of the last forward pass.
     #[must_use]
     pub fn logits(&mut self) -> Vec<f64> {
@@ -337,10 +345,9 @@ impl<E: Element> Executor for CpuExecutor<E> {
         })
     }
 
-    fn forward(&mut self, instruction: usize, pass: Pass) {
-        let kind = &self.plan.instructions()[instruction].kind;
-        let (memory, settings) = (&mut self.memory, &self.settings);
-        self.threads.install(|| memory.forward(instruction, kind, settings, pass));
+    fn forward(&mut self, instruction: usize, pass: Pass) -> Result<(), ExecutorError> {
+        Self::forward(self, instruction, pass);
+        Ok(())
     }
 
     fn backward(&mut self, instruction: usize, pass: Pass) -> Result<(), ExecutorError> {
@@ -349,8 +356,8 @@ impl<E: Element> Executor for CpuExecutor<E> {
         self.threads.install(|| memory.backward(instruction, kind, settings, pass))
     }
 
-    fn loss(&self) -> LossSum {
-        self.memory.loss
+    fn loss(&mut self) -> Result<LossSum, ExecutorError> {
+        Ok(Self::loss(self))
     }
 
     fn take_bucket(&mut self, bucket: usize) -> Result<GradientBuffer, ExecutorError> {
@@ -371,13 +378,11 @@ impl<E: Element> Executor for CpuExecutor<E> {
         Ok(())
     }
 
-    fn running_statistics(&self, batch_norm: usize) -> RunningStatistics {
-        let norm = &self.memory.norms[batch_norm];
-        let single = |values: &[E::Real]| values.iter().map(|v| v.as_f64() as f32).collect();
-        RunningStatistics {
-            mean: single(&norm.running_mean),
-            variance: single(&norm.running_variance),
-        }
+    fn running_statistics(
+        &mut self,
+        batch_norm: usize,
+    ) -> Result<RunningStatistics, ExecutorError> {
+        Ok(Self::running_statistics(self, batch_norm))
     }
 
     fn set_running_statistics(

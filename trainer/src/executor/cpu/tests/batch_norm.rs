@@ -158,7 +158,8 @@ impl Testable for Case {
         let parameters = vec![vector(self.shape[0]), vector(self.shape[0])];
         // There is room for a multiple of the span.
         let room = self.batch.next_multiple_of(self.span);
-        let settings = CpuSettings { batch_norm_span: NonZeroUsize::new(self.span), ..batch(room) };
+        let settings =
+            ExecutorSettings { batch_norm_span: NonZeroUsize::new(self.span), ..batch(room) };
         let sizes = (self.elements(), self.elements());
         let mut layer = Layer::new(kind, sizes, parameters, settings, threads);
         layer.executor.memory.arena.batch = self.batch;

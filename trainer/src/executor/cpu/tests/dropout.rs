@@ -14,7 +14,7 @@ fn layer(rate: f64, images: usize) -> Layer<f64> {
 
 fn accumulating(accumulate: bool, rate: f64, images: usize) -> Layer<f64> {
     let kind = Kind::Dropout { input: input(accumulate), output: OUTPUT };
-    let settings = CpuSettings { dropout_rate: rate, ..batch(images) };
+    let settings = ExecutorSettings { dropout_rate: rate, ..batch(images) };
     let mut layer = Layer::new(kind, (ELEMENTS, ELEMENTS), Vec::new(), settings, 2);
     layer.set(Place::Input, &vec![1.0; images * ELEMENTS]);
     layer.set(Place::OutputGradient, &vec![1.0; images * ELEMENTS]);

@@ -260,7 +260,7 @@ fn cross_entropies_are_pytorchs() {
     for (name, case) in cases {
         let shape = sizes(&case["input_shape"]);
         let label_smoothing = case["smoothing"].as_f64().unwrap();
-        let settings = CpuSettings { label_smoothing, ..batch(shape[0]) };
+        let settings = ExecutorSettings { label_smoothing, ..batch(shape[0]) };
         let kind = Kind::Loss { input: input(false) };
         let mut layer = Layer::<f64>::new(kind, (shape[1], shape[1]), Vec::new(), settings, 1);
         let labels = sizes(&case["labels"]).into_iter().map(|label| label as u32);

@@ -49,7 +49,7 @@ fn batches_that_do_not_fit_are_refused() {
 #[test]
 fn spans_that_do_not_divide_the_room_are_refused() {
     let own = executor::<f32>();
-    let settings = CpuSettings { batch_norm_span: NonZeroUsize::new(3), ..batch(4) };
+    let settings = ExecutorSettings { batch_norm_span: NonZeroUsize::new(3), ..batch(4) };
     let Memory { gradients, .. } = &own.memory;
     let (plan, buckets) = (Arc::clone(&own.plan), Arc::clone(&gradients.buckets));
     let error = CpuExecutor::<f32>::new(plan, buckets, settings, Arc::clone(&own.threads));

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn layer<E: Element>(classes: usize, labels: &[u32], smoothing: f64, logits: &[f64]) -> Layer<E> {
-    let settings = CpuSettings { label_smoothing: smoothing, ..batch(labels.len()) };
+    let settings = ExecutorSettings { label_smoothing: smoothing, ..batch(labels.len()) };
     let kind = Kind::Loss { input: input(false) };
     let mut layer = Layer::new(kind, (classes, classes), Vec::new(), settings, 1);
     layer.executor.memory.labels = labels.to_vec();

@@ -27,7 +27,7 @@ use crate::plan::{BatchNormInfo, GradientTarget, Operand, Output, Parameter, Par
 const TRAIN: Pass =
     Pass { mode: Mode::Train, gradient_factor: 1.0, dropout_key: 7, first_image: 0 };
 
-const SETTINGS: CpuSettings = CpuSettings {
+const SETTINGS: ExecutorSettings = ExecutorSettings {
     batch: NonZeroUsize::MIN,
     batch_norm_span: None,
     batch_norm_momentum: 0.1,
@@ -87,7 +87,7 @@ impl<E: Element> Layer<E> {
         kind: Kind,
         (input, output): (usize, usize),
         parameters: Vec<Parameter>,
-        settings: CpuSettings,
+        settings: ExecutorSettings,
         threads: usize,
     ) -> Self {
         let norms = match &kind {
@@ -159,8 +159,8 @@ trait Testable {
     fn layer<E: Element>(&self, threads: usize) -> Layer<E>;
 }
 
-fn batch(images: usize) -> CpuSettings {
-    CpuSettings { batch: NonZeroUsize::new(images).unwrap(), ..SETTINGS }
+fn batch(images: usize) -> ExecutorSettings {
+    ExecutorSettings { batch: NonZeroUsize::new(images).unwrap(), ..SETTINGS }
 }
 
 /// Numbers in [−1, 1) that follow from the seed and the name.
