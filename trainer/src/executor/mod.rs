@@ -8,7 +8,10 @@ pub mod cpu;
 pub mod cuda;
 
 use std::num::NonZeroUsize;
+use std::ops::Range;
 
+use candle_core::{CpuStorage, Storage, Tensor};
+use foretrain_sim::workload::Shape;
 use half::{bf16, f16};
 
 use self::cuda::device::DeviceError;
@@ -124,6 +127,9 @@ pub enum ExecutorError {
     /// A tensor that is not on this device or of the wrong type.
     #[error("{0}")]
     Tensor(String),
+    /// The plan cannot run on this device.
+    #[error("{0}")]
+    Plan(String),
     /// A bucket of another format or size than the one that was taken.
     #[error("bucket {0} came back in another format or size")]
     Bucket(usize),
@@ -139,9 +145,54 @@ pub enum ExecutorError {
 #[derive(Debug, Clone)]
 pub struct Batch {
     /// `batch × height × width × channels`, single precision.
-    pub images: candle_core::Tensor,
+    pub images: Tensor,
     /// `batch`, u32.
-    pub labels: candle_core::Tensor,
+    pub labels: Tensor,
+}
+
+impl Batch {
+    /// Gives images of this shape and their labels to `take`.
+    ///
+    /// # Errors
+    /// Tensors of another shape or type, not contiguous or not in this machine's memory.
+    fn read(
+        &self,
+        shape: Shape,
+        take: impl FnOnce(&[f32], &[u32]) -> Result<(), ExecutorError>,
+    ) -> Result<(), ExecutorError> {
+        let Shape { channels, height, width } = shape;
+        let (found, image) = (self.images.dims(), [height, width, channels].map(|n| n as usize));
+        if found.get(1..) != Some(&image) {
+            let expected = format!("expected images of batch × {height} × {width} × {channels}");
+            return Err(ExecutorError::Tensor(format!("{expected}, found {found:?}")));
+        }
+        with_storage(&self.images, |images, image_range| {
+            with_storage(&self.labels, |labels, label_range| match (images, labels) {
+                (CpuStorage::F32(images), CpuStorage::U32(labels)) => {
+                    take(&images[image_range], &labels[label_range])
+                }
+                _ => {
+                    let problem = "expected images of f32 and labels of u32";
+                    Err(ExecutorError::Tensor(problem.to_owned()))
+                }
+            })
+        })
+    }
+}
+
+/// The elements of a contiguous tensor.
+fn with_storage<R>(
+    tensor: &Tensor,
+    read: impl FnOnce(&CpuStorage, Range<usize>) -> Result<R, ExecutorError>,
+) -> Result<R, ExecutorError> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let Some((start, end)) = layout.contiguous_offsets() else {
+        return Err(ExecutorError::Tensor("expected a contiguous tensor".to_owned()));
+    };
+    match &*storage {
+        Storage::Cpu(storage) => read(storage, start..end),
+        _ => Err(ExecutorError::Tensor("expected a tensor in the CPU's memory".to_owned())),
+    }
 }
 
 /// Runs instructions of a plan.

@@ -176,6 +176,21 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The activations it reads.
+    pub fn operands(&self) -> impl Iterator<Item = Operand> {
+        let (input, residual) = match *self {
+            Self::BatchNorm { input, residual, .. } => (input, residual),
+            Self::Convolution { input, .. }
+            | Self::Relu { input, .. }
+            | Self::Dropout { input, .. }
+            | Self::MaxPool { input, .. }
+            | Self::GlobalAveragePool { input, .. }
+            | Self::Linear { input, .. }
+            | Self::Loss { input } => (input, None),
+        };
+        std::iter::once(input).chain(residual)
+    }
+
     /// The parameters it has.
     pub fn parameters(&self) -> impl Iterator<Item = ParameterId> {
         let (first, second) = match *self {

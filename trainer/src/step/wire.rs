@@ -19,7 +19,7 @@ impl GradientBuffer {
     }
 
     /// How many numbers there are.
-    pub(super) fn elements(&self) -> usize {
+    pub(crate) fn elements(&self) -> usize {
         match self {
             Self::F16(values) => values.len(),
             Self::Bf16(values) => values.len(),

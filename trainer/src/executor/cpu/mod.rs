@@ -21,9 +21,7 @@ mod tests;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, Storage, Tensor};
 pub use element::{Element, Real};
-use foretrain_sim::workload::Shape;
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
@@ -291,21 +289,6 @@ fn check(what: &'static str, expected: usize, found: usize) -> Result<(), Execut
     if expected == found { Ok(()) } else { Err(ExecutorError::Size { what, expected, found }) }
 }
 
-/// The elements of a contiguous tensor.
-fn with_storage<R>(
-    tensor: &Tensor,
-    read: impl FnOnce(&CpuStorage, std::ops::Range<usize>) -> Result<R, ExecutorError>,
-) -> Result<R, ExecutorError> {
-    let (storage, layout) = tensor.storage_and_layout();
-    let Some((start, end)) = layout.contiguous_offsets() else {
-        return Err(ExecutorError::Tensor("expected a contiguous tensor".to_owned()));
-    };
-    match &*storage {
-        Storage::Cpu(storage) => read(storage, start..end),
-        _ => Err(ExecutorError::Tensor("expected a tensor in the CPU's memory".to_owned())),
-    }
-}
-
 impl<E: Element> Executor for CpuExecutor<E> {
     fn load_weights(
         &mut self,
@@ -326,23 +309,7 @@ impl<E: Element> Executor for CpuExecutor<E> {
     }
 
     fn load_batch(&mut self, batch: &Batch) -> Result<(), ExecutorError> {
-        let Shape { channels, height, width } = self.plan.image_shape();
-        let (found, image) = (batch.images.dims(), [height, width, channels].map(|n| n as usize));
-        if found.get(1..) != Some(&image) {
-            let expected = format!("expected images of batch × {height} × {width} × {channels}");
-            return Err(ExecutorError::Tensor(format!("{expected}, found {found:?}")));
-        }
-        with_storage(&batch.images, |images, image_range| {
-            with_storage(&batch.labels, |labels, label_range| match (images, labels) {
-                (CpuStorage::F32(images), CpuStorage::U32(labels)) => {
-                    self.load_images(&images[image_range], &labels[label_range])
-                }
-                _ => {
-                    let problem = "expected images of f32 and labels of u32";
-                    Err(ExecutorError::Tensor(problem.to_owned()))
-                }
-            })
-        })
+        batch.read(self.plan.image_shape(), |images, labels| self.load_images(images, labels))
     }
 
     fn forward(&mut self, instruction: usize, pass: Pass) -> Result<(), ExecutorError> {

@@ -9,5 +9,10 @@ pub mod arguments;
 pub mod device;
 #[cfg(test)]
 mod emulator;
+pub mod executor;
+pub mod filters;
 pub mod kernels;
+pub mod lower;
+pub mod memory;
+pub mod step;
 pub mod work;

@@ -77,6 +77,12 @@ macro_rules! memory {
                 pub fn to_bytes(&self) -> Vec<u8> {
                     layout(&[$(&self.$field),*])
                 }
+
+                /// Its bytes.
+                #[must_use]
+                pub fn size() -> usize {
+                    layout(&[$(&<$type as Zero>::ZERO),*]).len()
+                }
             }
         )*
     };

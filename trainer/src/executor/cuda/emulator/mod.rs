@@ -5,6 +5,7 @@
 
 #![expect(unsafe_code, reason = "compiled C is called through pointers")]
 
+pub(crate) mod device;
 #[cfg(test)]
 mod tests;
 
@@ -131,6 +132,31 @@ impl Memory {
         at
     }
 
+    /// Whether a place is in this memory.
+    pub(crate) fn contains(&self, at: Address) -> bool {
+        let base = self.base() as u64;
+        (base..base + self.taken as u64).contains(&at.0)
+    }
+
+    /// Sets plain numbers.
+    pub(crate) fn set<T: Copy>(&mut self, at: Address, values: &[T]) {
+        self.slice(at, values.len()).copy_from_slice(values);
+    }
+
+    /// Sets numbers, rounded to `format`.
+    pub(crate) fn set_elements(&mut self, format: NumberFormat, at: Address, values: &[f32]) {
+        match format {
+            NumberFormat::F16 => {
+                self.set(at, &values.iter().map(|value| f16::from_f32(*value)).collect::<Vec<_>>());
+            }
+            NumberFormat::Bf16 => {
+                let values: Vec<_> = values.iter().map(|value| bf16::from_f32(*value)).collect();
+                self.set(at, &values);
+            }
+            NumberFormat::F32 => self.set(at, values),
+        }
+    }
+
     /// Plain numbers.
     pub(crate) fn get<T: Copy>(&mut self, at: Address, count: usize) -> Vec<T> {
         self.slice(at, count).to_vec()
@@ -138,15 +164,9 @@ impl Memory {
 
     /// A place with these numbers, rounded to `format`.
     pub(crate) fn put_elements(&mut self, format: NumberFormat, values: &[f32]) -> Address {
-        match format {
-            NumberFormat::F16 => {
-                self.put(&values.iter().map(|v| f16::from_f32(*v)).collect::<Vec<_>>())
-            }
-            NumberFormat::Bf16 => {
-                self.put(&values.iter().map(|v| bf16::from_f32(*v)).collect::<Vec<_>>())
-            }
-            _ => self.put(values),
-        }
+        let at = self.take_elements(format, values.len());
+        self.set_elements(format, at, values);
+        at
     }
 
     /// A place for so many numbers of `format`.

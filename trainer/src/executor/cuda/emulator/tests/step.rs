@@ -1,0 +1,204 @@
+//! Whole steps on a device against steps that the CPU drives.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use foretrain_sim::random::{Streams, place_bits};
+use foretrain_sim::recording::NumberFormat;
+use half::f16;
+use rayon::ThreadPoolBuilder;
+
+use super::super::super::executor::DeviceExecutor;
+use super::super::super::step::{DeviceStep, StepNumbers};
+use super::super::device::EmulatedDevice;
+use super::executor::{Case, MEMORY_BYTES, SMALL, distance};
+use crate::communicator::{CommunicatorSettings, HostCommunicator, ThreadTransport};
+use crate::executor::cpu::{CpuExecutor, Element};
+use crate::loss_scale::{DynamicScale, LossScaleConfig, LossScaler, StaticScale, Verdict};
+use crate::model::Weights;
+use crate::optimizer::{Lars, Momentum, Optimizer, Rule};
+use crate::step::{CommunicationThread, Replica, ReplicaSettings, StepOutcome, Timeline};
+
+const DROPOUT_KEY: u64 = 5;
+
+/// A rule, a loss scale and what is trained with them.
+struct Training<'a> {
+    case: &'a Case,
+    rule: Rule,
+    loss_scale: LossScaleConfig,
+    format: NumberFormat,
+}
+
+impl Training<'_> {
+    fn weights(&self) -> Weights {
+        Weights::initial(&self.case.plan().0, &Streams::new(1), false)
+    }
+
+    fn learning_rate(step: u64) -> f64 {
+        0.02 * (step + 1) as f64
+    }
+
+    fn on_cpu<E: Element>(&self) -> Replica {
+        let (plan, buckets) = self.case.plan();
+        let pool = Arc::new(ThreadPoolBuilder::new().num_threads(1).build().unwrap());
+        let settings = self.case.settings();
+        let executor = CpuExecutor::<E>::new(
+            Arc::clone(&plan),
+            Arc::clone(&buckets),
+            settings,
+            Arc::clone(&pool),
+        );
+        let transport = ThreadTransport::world(1).remove(0);
+        let communicator = HostCommunicator::new(transport, CommunicatorSettings::default());
+        Replica::new(
+            plan,
+            buckets,
+            ReplicaSettings {
+                per_rank_batch: self.case.images as u32,
+                wire: self.format,
+                overlap: false,
+                dropout_key: DROPOUT_KEY,
+            },
+            self.weights(),
+            Optimizer::new(self.rule).unwrap(),
+            LossScaler::new(self.loss_scale).unwrap(),
+            Box::new(executor.unwrap()),
+            CommunicationThread::start(Box::new(communicator.unwrap())).unwrap(),
+            pool,
+        )
+        .unwrap()
+    }
+
+    fn on_device(&self) -> DeviceStep<EmulatedDevice> {
+        let (plan, buckets) = self.case.plan();
+        let device = EmulatedDevice::new(self.format, MEMORY_BYTES);
+        let settings = self.case.settings();
+        let executor =
+            DeviceExecutor::new(device, Arc::clone(&plan), buckets, settings, self.format).unwrap();
+        let mut step = DeviceStep::new(executor, plan, &self.rule, self.loss_scale).unwrap();
+        step.load_weights(&self.weights()).unwrap();
+        step
+    }
+
+    fn numbers(&self, step: u64) -> StepNumbers {
+        StepNumbers {
+            learning_rate: Self::learning_rate(step),
+            dropout_key: place_bits(DROPOUT_KEY, step),
+            first_image: 0,
+            global_batch: self.case.images as u64,
+        }
+    }
+
+    /// Runs so many steps both ways and compares weights, velocities and the loss scale after each;
+    /// weights may differ by `tolerance` of how far they have come.
+    fn compare<E: Element>(&self, steps: u64, tolerance: f64) -> Vec<StepOutcome> {
+        let (mut cpu, mut device) = (self.on_cpu::<E>(), self.on_device());
+        let mut timeline = Timeline::new(Instant::now(), 0);
+        let plan = self.case.plan().0;
+        let first = self.weights();
+        let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
+        let mut outcomes = Vec::new();
+        for number in 0..steps {
+            let batch = self.case.batch(self.case.images);
+            let expected =
+                cpu.step(&batch, number, Self::learning_rate(number), &mut timeline).unwrap();
+            let found = device.step(&batch, self.numbers(number)).unwrap();
+            assert_eq!((found.verdict, found.loss_scale), (expected.verdict, expected.loss_scale));
+            let difference = (found.loss.loss / expected.loss.loss - 1.0).abs();
+            assert!(difference < tolerance, "loss in step {number}: {found:?}, {expected:?}");
+            let weights = device.weights().unwrap();
+            for (id, parameter) in plan.parameter_ids().zip(plan.parameters()) {
+                let first = wide(first.of(id));
+                let moved = |weights: &[f32]| {
+                    wide(weights).iter().zip(&first).map(|(now, first)| now - first).collect()
+                };
+                let (expected, found): (Vec<f64>, Vec<f64>) =
+                    (moved(cpu.weights.of(id)), moved(&weights[id.get()]));
+                let difference = distance(&expected, &found);
+                assert!(difference < tolerance, "{} in step {number}: {difference}", parameter.name);
+            }
+            let (optimizer, scale) = device.state().unwrap();
+            assert_eq!(scale, cpu.scaler.state());
+            let expected = cpu.optimizer.state();
+            assert_eq!(optimizer.tensors.len(), expected.tensors.len());
+            for (name, memory) in &optimizer.tensors {
+                let expected = &expected.tensors[name];
+                assert_eq!(memory.last_lr, expected.last_lr);
+                let difference = distance(&wide(&expected.velocity), &wide(&memory.velocity));
+                assert!(difference < tolerance, "velocity of {name}: {difference}");
+            }
+            outcomes.push(found);
+        }
+        outcomes
+    }
+}
+
+#[test]
+fn ten_steps_of_lars_are_those_of_the_cpu() {
+    let training = Training {
+        case: &SMALL,
+        rule: Rule::Lars(Lars { coefficient: 0.1, momentum_correction: true, ..Lars::default() }),
+        loss_scale: LossScaleConfig::Static(StaticScale { scale: 8.0 }),
+        format: NumberFormat::F32,
+    };
+    let outcomes = training.compare::<f32>(10, 1e-2);
+    assert!(outcomes.iter().all(|outcome| outcome.verdict == Verdict::Apply));
+    assert!(outcomes[9].loss.loss < outcomes[0].loss.loss, "{outcomes:?}");
+}
+
+/// The first scale overflows half precision; it is halved until it does not, and doubled after four
+/// good steps.
+#[test]
+fn overflows_are_skipped_and_the_scale_follows() {
+    let dynamic = DynamicScale {
+        initial_scale: 16_777_216.0 * 16.0,
+        growth_interval: 4,
+        ..DynamicScale::default()
+    };
+    let training = Training {
+        case: &SMALL,
+        rule: Rule::Momentum(Momentum { nesterov: true, ..Momentum::default() }),
+        loss_scale: LossScaleConfig::Dynamic(dynamic),
+        format: NumberFormat::F16,
+    };
+    let outcomes = training.compare::<f16>(16, 5e-2);
+    let skipped = outcomes.iter().filter(|outcome| outcome.verdict == Verdict::Skip).count();
+    assert!((1..12).contains(&skipped), "{outcomes:?}");
+}
+
+/// What a checkpoint keeps is enough to go on with the same bits.
+#[test]
+fn a_device_goes_on_from_a_checkpoint_bit_by_bit() {
+    let training = Training {
+        case: &SMALL,
+        rule: Rule::Lars(Lars { coefficient: 0.1, ..Lars::default() }),
+        loss_scale: LossScaleConfig::default(),
+        format: NumberFormat::F16,
+    };
+    let batch = SMALL.batch(SMALL.images);
+    let mut whole = training.on_device();
+    for step in 0..3 {
+        whole.step(&batch, training.numbers(step)).unwrap();
+    }
+    let (optimizer, scale) = whole.state().unwrap();
+    let plan = SMALL.plan().0;
+    let mut second = training.on_device();
+    let weights = whole.weights().unwrap();
+    let statistics: Vec<_> = (0..plan.batch_norms().len())
+        .map(|norm| crate::executor::Executor::running_statistics(whole.executor(), norm).unwrap())
+        .collect();
+    for (id, weights) in plan.parameter_ids().zip(&weights) {
+        crate::executor::Executor::load_weights(second.executor(), id, weights).unwrap();
+    }
+    for (norm, statistics) in statistics.iter().enumerate() {
+        crate::executor::Executor::set_running_statistics(second.executor(), norm, statistics)
+            .unwrap();
+    }
+    second.load_state(&optimizer, scale).unwrap();
+    for step in 3..5 {
+        let one = whole.step(&batch, training.numbers(step)).unwrap();
+        assert_eq!(second.step(&batch, training.numbers(step)).unwrap(), one);
+    }
+    assert_eq!(second.weights().unwrap(), whole.weights().unwrap());
+    assert_eq!(second.state().unwrap(), whole.state().unwrap());
+}

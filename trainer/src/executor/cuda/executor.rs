@@ -1,0 +1,357 @@
+//! A plan on a device, instruction by instruction: the executor that the CPU's steps drive, and that
+//! is compared with the CPU's. The fast step, with its optimizer on the device, is elsewhere.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use foretrain_sim::recording::NumberFormat;
+use half::{bf16, f16};
+
+use super::arguments::Address;
+use super::arguments::optimizer::{StepInput, StepState};
+use super::device::Device;
+use super::filters::{from_device, to_device};
+use super::lower::{LowerError, Program, program, round_weights};
+use super::memory::Memory;
+use super::work::Work;
+use crate::executor::{
+    Batch, Executor, ExecutorError, ExecutorSettings, GradientBuffer, LossSum, Mode, Pass,
+    RunningStatistics,
+};
+use crate::plan::buckets::Buckets;
+use crate::plan::{ParameterId, Plan};
+
+/// Runs a plan on a device.
+#[derive(Debug)]
+pub struct DeviceExecutor<D> {
+    device: D,
+    plan: Arc<Plan>,
+    buckets: Arc<Buckets>,
+    settings: ExecutorSettings,
+    memory: Memory,
+    /// For each number of images that came.
+    programs: BTreeMap<usize, Program>,
+    round: Vec<Work>,
+    /// Images of this pass.
+    images: usize,
+    /// Whether weights came that have not been rounded.
+    is_unrounded: bool,
+    /// The buckets that were taken.
+    away: Vec<bool>,
+}
+
+impl<D: Device> DeviceExecutor<D> {
+    /// An executor with weights of 0, running means of 0 and running variances of 1, which computes
+    /// in `format`.
+    ///
+    /// # Errors
+    /// The span does not divide the batch, the kernels cannot run the plan, or the device fails.
+    pub fn new(
+        mut device: D,
+        plan: Arc<Plan>,
+        buckets: Arc<Buckets>,
+        settings: ExecutorSettings,
+        format: NumberFormat,
+    ) -> Result<Self, ExecutorError> {
+        let capacity = settings.batch.get();
+        if let Some(span) = settings.batch_norm_span.map(NonZeroUsize::get)
+            && !capacity.is_multiple_of(span)
+        {
+            return Err(ExecutorError::Batch { found: capacity, capacity, span });
+        }
+        let memory = Memory::plan(&plan, &buckets, &settings, format)?;
+        let base = device.allocate(memory.bytes)?;
+        let memory = memory.at(base);
+        // Gradients have gaps, and weights are set one by one.
+        device.prepare(&[])?;
+        device.enqueue(&Work::Clear { at: base, bytes: memory.bytes })?;
+        for norm in &memory.norms {
+            device.write(norm.running[1], &bytes_of(&vec![1.0; norm.channels]))?;
+        }
+        let round = round_weights(&plan, &memory);
+        device.prepare(&round)?;
+        let away = vec![false; memory.buckets.len()];
+        let mut executor = Self {
+            device,
+            plan,
+            buckets,
+            settings,
+            memory,
+            programs: BTreeMap::new(),
+            round,
+            images: capacity,
+            is_unrounded: true,
+            away,
+        };
+        executor.program(capacity)?;
+        Ok(executor)
+    }
+
+    /// Where everything lies.
+    #[must_use]
+    pub const fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// What it runs on.
+    #[must_use]
+    pub const fn device(&mut self) -> &mut D {
+        &mut self.device
+    }
+
+    /// Gets ready for so many images.
+    fn program(&mut self, images: usize) -> Result<(), ExecutorError> {
+        if self.programs.contains_key(&images) {
+            return Ok(());
+        }
+        let program = program(&self.plan, &self.memory, &self.settings, images)?;
+        let all: Vec<Work> = program.all().cloned().collect();
+        self.device.prepare(&all)?;
+        self.programs.insert(images, program);
+        Ok(())
+    }
+
+    /// Does what `choose` takes from the program of this pass.
+    fn run(
+        &mut self,
+        choose: impl for<'p> Fn(&'p Program) -> &'p [Work],
+    ) -> Result<(), ExecutorError> {
+        if let Some(program) = self.programs.get(&self.images) {
+            for work in choose(program) {
+                self.device.enqueue(work)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Rounds weights that came since it was last done.
+    fn round(&mut self) -> Result<(), ExecutorError> {
+        if std::mem::take(&mut self.is_unrounded) {
+            for work in &self.round {
+                self.device.enqueue(work)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs forward and backward in training, by what the device's memory says of the step.
+    pub(super) fn passes(&mut self) -> Result<(), ExecutorError> {
+        self.round()?;
+        for instruction in 0..self.plan.instructions().len() {
+            self.run(|program| &program.forward[instruction])?;
+        }
+        for instruction in (0..self.plan.instructions().len()).rev() {
+            self.run(|program| &program.backward[instruction])?;
+        }
+        Ok(())
+    }
+
+    /// Takes over the running statistics, unless the device's memory says that the step is skipped.
+    pub(super) fn commit(&mut self) -> Result<(), ExecutorError> {
+        self.run(|program| &program.commit)
+    }
+
+    fn load_images(&mut self, images: &[f32], labels: &[u32]) -> Result<(), ExecutorError> {
+        let (found, capacity) = (labels.len(), self.memory.capacity);
+        if found == 0 || found > capacity {
+            let span = self.settings.batch_norm_span.map_or(1, NonZeroUsize::get);
+            return Err(ExecutorError::Batch { found, capacity, span });
+        }
+        let expected = found * self.plan.image_shape().elements() as usize;
+        if images.len() != expected {
+            let what = "numbers of images";
+            return Err(ExecutorError::Size { what, expected, found: images.len() });
+        }
+        let classes = self.plan.classes();
+        if let Some((image, &label)) =
+            labels.iter().enumerate().find(|(_, label)| **label as usize >= classes)
+        {
+            return Err(ExecutorError::Label { image, label, classes });
+        }
+        self.program(found)?;
+        self.images = found;
+        self.device.write(self.memory.staging, &bytes_of(images))?;
+        let labels: Vec<u8> = labels.iter().flat_map(|label| label.to_le_bytes()).collect();
+        self.device.write(self.memory.labels, &labels)?;
+        self.run(|program| &program.take)
+    }
+
+    /// Says what is of this pass.
+    fn tell(&mut self, pass: Pass) -> Result<(), ExecutorError> {
+        let input = StepInput {
+            learning_rate: 0.0,
+            dropout_key: pass.dropout_key,
+            first_image: pass.first_image,
+            reciprocal_batch: pass.gradient_factor as f32,
+        };
+        let state = StepState {
+            last_learning_rate: -1.0,
+            skipped_steps: 0,
+            loss_scale: 1.0,
+            good_steps: 0,
+            skipped: 0,
+            last_loss_scale: 1.0,
+        };
+        let [at_input, at_state] = self.memory.step;
+        self.device.write(at_input, &input.to_bytes())?;
+        Ok(self.device.write(at_state, &state.to_bytes())?)
+    }
+
+    /// Numbers of single precision.
+    pub(super) fn floats(&mut self, at: Address, count: usize) -> Result<Vec<f32>, ExecutorError> {
+        let mut bytes = vec![0; count * 4];
+        self.device.read(at, &mut bytes)?;
+        let (numbers, _) = bytes.as_chunks::<4>();
+        Ok(numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+    }
+}
+
+impl From<LowerError> for ExecutorError {
+    fn from(error: LowerError) -> Self {
+        Self::Plan(error.to_string())
+    }
+}
+
+/// The numbers of tensors, one after the other, in the order inside.
+fn ordered<const N: usize, T: Copy + Default>(
+    plan: &Plan,
+    tensors: &[(ParameterId, Vec<u8>)],
+    number: impl Fn([u8; N]) -> T,
+) -> Vec<T> {
+    let tensor = |(id, bytes): &(ParameterId, Vec<u8>)| {
+        let numbers: Vec<T> = bytes.as_chunks().0.iter().map(|bytes| number(*bytes)).collect();
+        from_device(&plan.parameters()[id.get()], &numbers)
+    };
+    tensors.iter().flat_map(tensor).collect()
+}
+
+fn bytes_of(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+impl<D: Device> Executor for DeviceExecutor<D> {
+    fn load_weights(
+        &mut self,
+        parameter: ParameterId,
+        weights: &[f32],
+    ) -> Result<(), ExecutorError> {
+        let tensor = &self.plan.parameters()[parameter.get()];
+        let (expected, found) = (tensor.elements(), weights.len());
+        if expected != found {
+            return Err(ExecutorError::Size { what: "weights", expected, found });
+        }
+        let ordered = to_device(tensor, weights);
+        self.device.write(self.memory.masters[parameter.get()], &bytes_of(&ordered))?;
+        self.is_unrounded = true;
+        Ok(())
+    }
+
+    fn load_batch(&mut self, batch: &Batch) -> Result<(), ExecutorError> {
+        batch.read(self.plan.image_shape(), |images, labels| self.load_images(images, labels))
+    }
+
+    fn forward(&mut self, instruction: usize, pass: Pass) -> Result<(), ExecutorError> {
+        self.round()?;
+        if instruction == 0 {
+            self.tell(pass)?;
+        }
+        match pass.mode {
+            Mode::Evaluate => self.run(|program| &program.evaluate[instruction]),
+            Mode::Train => {
+                self.run(|program| &program.forward[instruction])?;
+                if instruction + 1 == self.plan.instructions().len() {
+                    self.commit()?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn backward(&mut self, instruction: usize, pass: Pass) -> Result<(), ExecutorError> {
+        for parameter in self.plan.instructions()[instruction].kind.parameters() {
+            let bucket = self.buckets.place(parameter).bucket;
+            if self.away[bucket] {
+                return Err(ExecutorError::BucketAway(bucket));
+            }
+        }
+        if instruction + 1 == self.plan.instructions().len() {
+            self.tell(pass)?;
+        }
+        self.run(|program| &program.backward[instruction])
+    }
+
+    fn loss(&mut self) -> Result<LossSum, ExecutorError> {
+        let mut bytes = [0; 24];
+        self.device.read(self.memory.losses[2], &mut bytes)?;
+        let (words, _) = bytes.as_chunks::<8>();
+        let [loss, hits, hits_top5] = [words[0], words[1], words[2]].map(u64::from_le_bytes);
+        Ok(LossSum { loss: f64::from_bits(loss), hits, hits_top5 })
+    }
+
+    fn take_bucket(&mut self, bucket: usize) -> Result<GradientBuffer, ExecutorError> {
+        if std::mem::replace(&mut self.away[bucket], true) {
+            return Err(ExecutorError::BucketAway(bucket));
+        }
+        let element = self.memory.format.element_bytes() as usize;
+        let mut bytes = Vec::new();
+        for (id, _) in &self.buckets.all()[bucket].gradients {
+            let mut tensor = vec![0; self.plan.parameters()[id.get()].elements() * element];
+            self.device.read(self.memory.gradients[id.get()], &mut tensor)?;
+            bytes.push((*id, tensor));
+        }
+        let plan = &self.plan;
+        Ok(match self.memory.format {
+            NumberFormat::F16 => GradientBuffer::F16(ordered(plan, &bytes, f16::from_le_bytes)),
+            NumberFormat::Bf16 => GradientBuffer::Bf16(ordered(plan, &bytes, bf16::from_le_bytes)),
+            NumberFormat::F32 => GradientBuffer::F32(ordered(plan, &bytes, f32::from_le_bytes)),
+        })
+    }
+
+    fn return_bucket(
+        &mut self,
+        bucket: usize,
+        values: GradientBuffer,
+    ) -> Result<(), ExecutorError> {
+        let is_own = matches!(
+            (&values, self.memory.format),
+            (GradientBuffer::F16(_), NumberFormat::F16)
+                | (GradientBuffer::Bf16(_), NumberFormat::Bf16)
+                | (GradientBuffer::F32(_), NumberFormat::F32)
+        );
+        if !is_own || values.elements() != self.buckets.all()[bucket].elements {
+            return Err(ExecutorError::Bucket(bucket));
+        }
+        self.away[bucket] = false;
+        Ok(())
+    }
+
+    fn running_statistics(
+        &mut self,
+        batch_norm: usize,
+    ) -> Result<RunningStatistics, ExecutorError> {
+        let norm = &self.memory.norms[batch_norm];
+        let (channels, [mean, variance]) = (norm.channels, norm.running);
+        Ok(RunningStatistics {
+            mean: self.floats(mean, channels)?,
+            variance: self.floats(variance, channels)?,
+        })
+    }
+
+    fn set_running_statistics(
+        &mut self,
+        batch_norm: usize,
+        statistics: &RunningStatistics,
+    ) -> Result<(), ExecutorError> {
+        let norm = &self.memory.norms[batch_norm];
+        for (at, values) in norm.running.into_iter().zip([&statistics.mean, &statistics.variance]) {
+            let (what, expected, found) =
+                ("channels of running statistics", norm.channels, values.len());
+            if expected != found {
+                return Err(ExecutorError::Size { what, expected, found });
+            }
+            self.device.write(at, &bytes_of(values))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,168 @@
+//! From the instructions of a plan to work on a GPU.
+//!
+//! A [`Program`] is for one number of images: with it, all addresses and sizes are known. What
+//! differs from step to step lies in the GPU's memory ([`StepInput`], [`StepState`]), so the same
+//! work can be done again and again, or be captured once as a graph.
+//!
+//! [`StepInput`]: super::arguments::optimizer::StepInput
+//! [`StepState`]: super::arguments::optimizer::StepState
+
+mod batch_norm;
+mod layers;
+mod optimizer;
+
+use foretrain_sim::recording::NumberFormat;
+
+pub use optimizer::tables;
+
+use super::arguments::batch_norm::CommitStatistics;
+use super::arguments::grid::blocks_for;
+use super::arguments::input::{PadFilters, TakeImages};
+use super::arguments::pointwise::Cast;
+use super::arguments::{Address, Arguments};
+use super::kernels::format_number;
+use super::memory::Memory;
+use super::work::Work;
+use crate::executor::ExecutorSettings;
+use crate::plan::{Kind, Operand, ParameterId, Plan};
+
+/// Why a plan cannot run on a GPU.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LowerError {
+    /// Vectors of eight elements would be cut.
+    #[error(
+        "`{instruction}` has {channels} channels: expected a multiple of 8, as the kernels for GPUs \
+         need"
+    )]
+    Channels {
+        /// The instruction.
+        instruction: String,
+        /// Its channels.
+        channels: usize,
+    },
+    /// Something else than one convolution looks at the images.
+    #[error(
+        "`{instruction}` reads the images: on GPUs exactly one convolution without groups can, since \
+         their channels are padded"
+    )]
+    Images {
+        /// The instruction.
+        instruction: String,
+    },
+}
+
+/// The work of a step on so many images.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Program {
+    /// Takes the images from where they were copied to.
+    pub take: Vec<Work>,
+    /// For each instruction, forward in training.
+    pub forward: Vec<Vec<Work>>,
+    /// For each instruction, forward in evaluation.
+    pub evaluate: Vec<Vec<Work>>,
+    /// For each instruction, backward.
+    pub backward: Vec<Vec<Work>>,
+    /// Takes over the running statistics, unless the step is skipped.
+    pub commit: Vec<Work>,
+}
+
+impl Program {
+    /// All work, to get ready for.
+    pub fn all(&self) -> impl Iterator<Item = &Work> {
+        let instructions = self.forward.iter().chain(&self.evaluate).chain(&self.backward);
+        self.take.iter().chain(instructions.flatten()).chain(&self.commit)
+    }
+}
+
+/// What lowering an instruction needs to know.
+#[derive(Debug, Clone, Copy)]
+struct Lowering<'a> {
+    memory: &'a Memory,
+    settings: &'a ExecutorSettings,
+    images: usize,
+}
+
+/// Lowers `plan` for `images` images; no more than the memory has room for.
+///
+/// # Errors
+/// The kernels cannot do it.
+pub fn program(
+    plan: &Plan,
+    memory: &Memory,
+    settings: &ExecutorSettings,
+    images: usize,
+) -> Result<Program, LowerError> {
+    let lowering = Lowering { memory, settings, images };
+    let shape = plan.image_shape();
+    let pixels = shape.height * shape.width * images as u64;
+    let (channels, padded) = memory.image_channels;
+    let take = TakeImages {
+        from: memory.staging,
+        to: memory.padded_images,
+        pixels,
+        channels: channels as u32,
+        padded: padded as u32,
+    };
+    let (running, next, elements) = memory.running;
+    let commit =
+        CommitStatistics { next, running, elements: elements as u64, state: memory.step[1] };
+    let mut program = Program {
+        take: vec![Work::Launch(take.launch(blocks_for(pixels)))],
+        forward: Vec::new(),
+        evaluate: Vec::new(),
+        backward: Vec::new(),
+        commit: Vec::new(),
+    };
+    if elements > 0 {
+        program.commit.push(Work::Launch(commit.launch(commit.grid())));
+    }
+    for (index, instruction) in plan.instructions().iter().enumerate() {
+        if let Some(channels) = vector_channels(&instruction.kind).filter(|c| !c.is_multiple_of(8))
+        {
+            return Err(LowerError::Channels { instruction: instruction.name.clone(), channels });
+        }
+        program.forward.push(lowering.forward(index, &instruction.kind, true));
+        program.evaluate.push(lowering.forward(index, &instruction.kind, false));
+        program.backward.push(lowering.backward(index, &instruction.kind));
+    }
+    Ok(program)
+}
+
+/// Rounds all weights for the passes.
+#[must_use]
+pub fn round_weights(plan: &Plan, memory: &Memory) -> Vec<Work> {
+    plan.parameter_ids().filter_map(|id| round(plan, memory, id)).collect()
+}
+
+/// Rounds one tensor of weights; batch norms use single precision.
+fn round(plan: &Plan, memory: &Memory, id: ParameterId) -> Option<Work> {
+    let (from, to) = (memory.masters[id.get()], memory.copies[id.get()]);
+    let elements = plan.parameters()[id.get()].elements() as u64;
+    if let Some(filters) = memory.padded_filters.filter(|filters| filters.parameter == id) {
+        let (rows, channels) = (filters.rows as u64, filters.channels as u32);
+        let pad = PadFilters { from, to, rows, channels, padded: filters.padded as u32 };
+        return Some(Work::Launch(pad.launch(blocks_for(rows))));
+    }
+    let from_format = format_number(NumberFormat::F32);
+    let to_format = format_number(memory.format);
+    let cast = Cast { from, to, elements, from_format, to_format };
+    Some(Work::Launch(cast.launch(blocks_for(elements))))
+}
+
+/// Channels that are looked at in vectors of eight, or elements of an image where they are.
+fn vector_channels(kind: &Kind) -> Option<usize> {
+    match kind {
+        Kind::BatchNorm { shape, .. } | Kind::GlobalAveragePool { shape, .. } => {
+            Some(shape.channels as usize)
+        }
+        Kind::MaxPool { window, .. } => Some(window.input_channels),
+        _ => None,
+    }
+}
+
+/// Where the gradient of an operand goes, and whether it is added; null if nobody wants it.
+fn target(memory: &Memory, operand: Operand) -> (Address, bool) {
+    operand
+        .gradient
+        .map_or((Address::NULL, false), |target| (memory.buffer(target.buffer), target.accumulate))
+}
