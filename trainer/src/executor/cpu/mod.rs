@@ -29,6 +29,8 @@ use rayon::ThreadPool;
 use rayon::prelude::*;
 
 use self::scratch::Scratch;
+#[cfg(test)]
+pub(super) use self::{batch_norm::Target, pointwise::Dropout};
 use super::{Batch, Executor, ExecutorError, GradientBuffer, Mode, Pass, RunningStatistics};
 use crate::plan::buckets::Buckets;
 use crate::plan::{BufferId, Kind, ParameterId, Plan};
