@@ -4,6 +4,7 @@ mod dropout;
 mod input;
 mod linear;
 mod loss;
+mod optimizer;
 
 use foretrain_sim::random::place_uniform;
 
