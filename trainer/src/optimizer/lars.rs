@@ -86,11 +86,13 @@ impl Lars {
         require(!both, "momentum_correction", 1.0, need)
     }
 
-    pub(super) fn decay(&self, role: Role) -> f64 {
+    /// β for a tensor of this role.
+    pub(crate) fn decay(&self, role: Role) -> f64 {
         if role == Role::Weight || self.decay_bias_and_batch_norm { self.weight_decay } else { 0.0 }
     }
 
-    pub(super) fn scales(&self, role: Role) -> bool {
+    /// Whether a tensor of this role has a local rate.
+    pub(crate) fn scales(&self, role: Role) -> bool {
         role == Role::Weight || self.scale_bias_and_batch_norm
     }
 

@@ -45,7 +45,8 @@ impl Momentum {
         require(!self.nesterov || momentum > 0.0, "momentum", momentum, need)
     }
 
-    pub(super) fn decay(&self, role: Role) -> f64 {
+    /// β for a tensor of this role.
+    pub(crate) fn decay(&self, role: Role) -> f64 {
         if role == Role::Weight || self.decay_bias_and_batch_norm { self.weight_decay } else { 0.0 }
     }
 

@@ -234,9 +234,9 @@ fn passed<R: Real>(relu: bool, mask: R, gradient: R, zero: R) -> R {
 
 /// A gradient to store or to add to.
 #[derive(Debug)]
-pub(super) struct Target<'a, E> {
-    pub(super) values: &'a mut [E],
-    pub(super) accumulate: bool,
+pub(in crate::executor) struct Target<'a, E> {
+    pub(in crate::executor) values: &'a mut [E],
+    pub(in crate::executor) accumulate: bool,
 }
 
 /// For each channel: dx = of_gradient · z + of_deviation · (x − mean) + constant.

@@ -26,6 +26,8 @@ use rayon::ThreadPool;
 use rayon::prelude::*;
 
 use self::scratch::Scratch;
+#[cfg(test)]
+pub(super) use self::{batch_norm::Target, pointwise::Dropout};
 use super::{
     Batch, Executor, ExecutorError, ExecutorSettings, GradientBuffer, LossSum, Mode, Pass,
     RunningStatistics,

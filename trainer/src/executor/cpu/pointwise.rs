@@ -51,13 +51,13 @@ pub(super) fn relu_backward<E: Element>(
 /// Which elements a dropout keeps: a function of the place, so that backward need not remember,
 /// and a rank's images fare as they would in one large batch.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Dropout {
+pub(in crate::executor) struct Dropout {
     /// The part of the elements that becomes 0.
-    pub(super) rate: f64,
+    pub(in crate::executor) rate: f64,
     /// Names the run, the step and the layer.
-    pub(super) key: u64,
+    pub(in crate::executor) key: u64,
     /// The number of the first element in the global batch.
-    pub(super) first: u64,
+    pub(in crate::executor) first: u64,
 }
 
 impl Dropout {
@@ -67,7 +67,7 @@ impl Dropout {
     }
 
     /// Kept elements of `from`, divided by the part that is kept; stored to or added to the target.
-    pub(super) fn apply<E: Element>(&self, from: &[E], target: Target<'_, E>) {
+    pub(in crate::executor) fn apply<E: Element>(&self, from: &[E], target: Target<'_, E>) {
         let accumulate = target.accumulate;
         let parts = target.values.par_chunks_mut(PART_ELEMENTS);
         parts.zip(from.par_chunks(PART_ELEMENTS)).enumerate().for_each(|(part, (into, from))| {

@@ -13,7 +13,7 @@ kernel_arguments! {
         pixels: u64,
         /// Channels of an image.
         channels: u32,
-        /// Channels in memory.
+        /// Channels in memory, a multiple of four.
         padded: u32,
     }
 
@@ -28,7 +28,7 @@ kernel_arguments! {
         pixels: u64,
         /// Channels of an image, up to four.
         channels: u32,
-        /// Channels in memory.
+        /// Channels in memory, a multiple of four.
         padded: u32,
         /// Of channel 0.
         factor_0: f32,
@@ -58,7 +58,7 @@ kernel_arguments! {
         rows: u64,
         /// Input channels.
         channels: u32,
-        /// Input channels in memory.
+        /// Input channels in memory, a multiple of four.
         padded: u32,
     }
 

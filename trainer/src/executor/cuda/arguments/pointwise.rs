@@ -62,9 +62,9 @@ kernel_arguments! {
         to_format: u32,
     }
 
-    /// The sum of the squares of each block's part, in double precision.
+    /// The sum of the squares of each block's part, in double precision. A grid of [`square_blocks`].
     "square_sums" SquareSums {
-        /// What it reads.
+        /// What it reads, aligned to its numbers.
         from: Address,
         /// How many.
         elements: u64,
@@ -73,4 +73,15 @@ kernel_arguments! {
         /// The format of what is read.
         format: u32,
     }
+}
+
+/// Elements that are worth a block of [`SquareSums`].
+const BLOCK_ELEMENTS: u64 = 1 << 14;
+/// More blocks than this would leave too many sums to add up.
+const MOST_BLOCKS: u64 = 1024;
+
+/// Blocks for [`SquareSums`]: from the size alone, so that every GPU adds in the same order.
+#[must_use]
+pub fn square_blocks(elements: u64) -> u32 {
+    elements.div_ceil(BLOCK_ELEMENTS).clamp(1, MOST_BLOCKS) as u32
 }

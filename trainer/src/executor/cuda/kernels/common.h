@@ -72,28 +72,19 @@ DEVICE element from_float(float value) { return value; }
 #define VECTOR 8
 struct Vector { float of[VECTOR]; };
 
-// Reads and writes vector `index` of an array that is 16-byte aligned.
-DEVICE struct Vector load_vector(const element *from, u64 index) {
-    struct Vector vector;
-#if ELEMENT == FORMAT_F32
+// Reads and writes vector `index` of single-precision numbers that are 16-byte aligned.
+DEVICE struct Vector load_floats(const float *from, u64 index) {
     struct Words4 low = ((const struct Words4 *)from)[2 * index];
     struct Words4 high = ((const struct Words4 *)from)[2 * index + 1];
+    struct Vector vector;
     for (int i = 0; i < 4; ++i) {
         vector.of[i] = float_of_bits(low.words[i]);
         vector.of[4 + i] = float_of_bits(high.words[i]);
     }
-#else
-    struct Words4 words = ((const struct Words4 *)from)[index];
-    for (int i = 0; i < 4; ++i) {
-        vector.of[2 * i] = to_float((u16)(words.words[i] & 0xffffu));
-        vector.of[2 * i + 1] = to_float((u16)(words.words[i] >> 16));
-    }
-#endif
     return vector;
 }
 
-DEVICE void store_vector(element *to, u64 index, struct Vector vector) {
-#if ELEMENT == FORMAT_F32
+DEVICE void store_floats(float *to, u64 index, struct Vector vector) {
     struct Words4 low, high;
     for (int i = 0; i < 4; ++i) {
         low.words[i] = bits_of_float(vector.of[i]);
@@ -101,6 +92,26 @@ DEVICE void store_vector(element *to, u64 index, struct Vector vector) {
     }
     ((struct Words4 *)to)[2 * index] = low;
     ((struct Words4 *)to)[2 * index + 1] = high;
+}
+
+// Reads and writes vector `index` of elements that are 16-byte aligned.
+DEVICE struct Vector load_vector(const element *from, u64 index) {
+#if ELEMENT == FORMAT_F32
+    return load_floats(from, index);
+#else
+    struct Words4 words = ((const struct Words4 *)from)[index];
+    struct Vector vector;
+    for (int i = 0; i < 4; ++i) {
+        vector.of[2 * i] = to_float((u16)(words.words[i] & 0xffffu));
+        vector.of[2 * i + 1] = to_float((u16)(words.words[i] >> 16));
+    }
+    return vector;
+#endif
+}
+
+DEVICE void store_vector(element *to, u64 index, struct Vector vector) {
+#if ELEMENT == FORMAT_F32
+    store_floats(to, index, vector);
 #else
     struct Words4 words;
     for (int i = 0; i < 4; ++i) {
@@ -137,6 +148,28 @@ DEVICE float sum_over_block(float value) {
     for (int warp = 0; warp < THREADS / WARP; ++warp) sum += sums[warp];
     return sum;
 }
+
+// The same in double precision, with few barriers.
+DEVICE double sum_over_block_double(double value) {
+    SHARED double values[THREADS];
+    SHARED double sums[THREADS / 16];
+    __syncthreads();
+    values[threadIdx.x] = value;
+    __syncthreads();
+    if (threadIdx.x < THREADS / 16) {
+        double sum = 0.0;
+        for (u32 i = threadIdx.x; i < THREADS; i += THREADS / 16) sum += values[i];
+        sums[threadIdx.x] = sum;
+    }
+    __syncthreads();
+    double sum = 0.0;
+    for (u32 i = 0; i < THREADS / 16; ++i) sum += sums[i];
+    return sum;
+}
+
+// What is known by its bits, whatever a compiler may assume of numbers.
+DEVICE int is_nan(float value) { return (bits_of_float(value) & 0x7fffffffu) > 0x7f800000u; }
+DEVICE int is_finite(float value) { return (bits_of_float(value) & 0x7f800000u) != 0x7f800000u; }
 
 // What the host says before each step; its twin in Rust has the comments.
 struct StepInput {

@@ -5,8 +5,14 @@ use std::fmt::Write as _;
 use foretrain_sim::recording::NumberFormat;
 
 /// The files in the order in which they are compiled, as one text.
-const FILES: [(&str, &str); 2] =
-    [("common.h", include_str!("common.h")), ("pointwise.cu", include_str!("pointwise.cu"))];
+const FILES: [(&str, &str); 6] = [
+    ("common.h", include_str!("common.h")),
+    ("pointwise.cu", include_str!("pointwise.cu")),
+    ("loss.cu", include_str!("loss.cu")),
+    ("linear.cu", include_str!("linear.cu")),
+    ("input.cu", include_str!("input.cu")),
+    ("optimizer.cu", include_str!("optimizer.cu")),
+];
 
 /// The number that stands for a format in the kernels.
 #[must_use]

@@ -1,8 +1,40 @@
 //! That the emulator is one, and that both languages mean the same.
 
+mod dropout;
+mod input;
+mod linear;
+mod loss;
+mod optimizer;
+
+use foretrain_sim::random::place_uniform;
+
 use super::super::arguments::all_kernels;
 use super::super::arguments::pointwise::{Cast, Relu, ReluBackward};
 use super::*;
+
+/// So many numbers between −`size` and `size`, as a format has them.
+fn numbers(format: NumberFormat, key: u64, count: usize, size: f32) -> Vec<f32> {
+    let number = |place| rounded(format, (place_uniform(key, place) as f32 * 2.0 - 1.0) * size);
+    (0..count as u64).map(number).collect()
+}
+
+/// A number as a format has it.
+fn rounded(format: NumberFormat, value: f32) -> f32 {
+    match format {
+        NumberFormat::F16 => f16::from_f32(value).to_f32(),
+        NumberFormat::Bf16 => bf16::from_f32(value).to_f32(),
+        NumberFormat::F32 => value,
+    }
+}
+
+/// Half the distance of a format's numbers around 1.
+fn precision(format: NumberFormat) -> f64 {
+    match format {
+        NumberFormat::F16 => 2.0_f64.powi(-11),
+        NumberFormat::Bf16 => 2.0_f64.powi(-8),
+        NumberFormat::F32 => 2.0_f64.powi(-24),
+    }
+}
 
 #[test]
 fn both_languages_mean_the_same_arguments() {
