@@ -79,7 +79,7 @@ impl Case {
     pub(super) fn plan(&self) -> (Arc<Plan>, Arc<Buckets>) {
         let network = self.architecture.network(self.size);
         let plan = Arc::new(Plan::new(&network).unwrap());
-        let rule = Fusion::Threshold { bytes: Bytes::new(50_000) };
+        let rule = Fusion::Threshold(Bytes::new(50_000));
         let buckets = Arc::new(Buckets::new(&plan, &network, &rule, 2).unwrap());
         (plan, buckets)
     }
