@@ -5,8 +5,13 @@ use std::fmt::Write as _;
 use foretrain_sim::recording::NumberFormat;
 
 /// The files in the order in which they are compiled, as one text.
-const FILES: [(&str, &str); 2] =
-    [("common.h", include_str!("common.h")), ("pointwise.cu", include_str!("pointwise.cu"))];
+const FILES: [(&str, &str); 5] = [
+    ("common.h", include_str!("common.h")),
+    ("rows.h", include_str!("rows.h")),
+    ("pointwise.cu", include_str!("pointwise.cu")),
+    ("batch_norm.cu", include_str!("batch_norm.cu")),
+    ("pool.cu", include_str!("pool.cu")),
+];
 
 /// The number that stands for a format in the kernels.
 #[must_use]
