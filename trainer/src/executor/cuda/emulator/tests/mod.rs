@@ -1,5 +1,8 @@
 //! That the emulator is one, and that both languages mean the same.
 
+mod batch_norm;
+mod pool;
+
 use super::super::arguments::all_kernels;
 use super::super::arguments::pointwise::{Cast, Relu, ReluBackward};
 use super::*;
