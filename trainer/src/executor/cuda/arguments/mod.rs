@@ -1,6 +1,7 @@
 //! What kernels are called with: the twins of the structures in the kernels' text.
 
 pub mod batch_norm;
+pub mod grid;
 pub mod input;
 pub mod linear;
 pub mod loss;

@@ -1,5 +1,6 @@
 //! Pools.
 
+use super::grid::{BLOCKS_MAX, THREADS, Tiling, VECTOR};
 use super::{Address, Arguments, Field, Zero, kernel_arguments, layout};
 
 kernel_arguments! {
@@ -90,5 +91,50 @@ kernel_arguments! {
         channels: u32,
         /// Whether the gradient is added (1) or written (0).
         accumulate: u32,
+    }
+}
+
+/// A block looks at one image at a time, at as many vectors of it as it has threads.
+fn grid_of_images(images: u32, [height, width, channels]: [u32; 3]) -> u32 {
+    let vectors = u64::from(height) * u64::from(width) * u64::from(channels / VECTOR);
+    let blocks = u64::from(images) * vectors.div_ceil(u64::from(THREADS));
+    blocks.clamp(1, u64::from(BLOCKS_MAX)) as u32
+}
+
+/// A block looks at one tile of one image at a time.
+fn grid_of_tiles(images: u32, channels: u32) -> u32 {
+    let blocks = u64::from(images) * u64::from(Tiling::new(channels).tiles);
+    blocks.clamp(1, u64::from(BLOCKS_MAX)) as u32
+}
+
+impl MaxPool {
+    /// The grid that suits it; any other gives the same result.
+    #[must_use]
+    pub fn grid(&self) -> u32 {
+        grid_of_images(self.images, [self.output_height, self.output_width, self.channels])
+    }
+}
+
+impl MaxPoolBackward {
+    /// The grid that suits it; any other gives the same result.
+    #[must_use]
+    pub fn grid(&self) -> u32 {
+        grid_of_images(self.images, [self.input_height, self.input_width, self.channels])
+    }
+}
+
+impl AveragePool {
+    /// The grid that suits it; any other gives the same result.
+    #[must_use]
+    pub fn grid(&self) -> u32 {
+        grid_of_tiles(self.images, self.channels)
+    }
+}
+
+impl AveragePoolBackward {
+    /// The grid that suits it; any other gives the same result.
+    #[must_use]
+    pub fn grid(&self) -> u32 {
+        grid_of_tiles(self.images, self.channels)
     }
 }

@@ -5,9 +5,12 @@ use std::fmt::Write as _;
 use foretrain_sim::recording::NumberFormat;
 
 /// The files in the order in which they are compiled, as one text.
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 9] = [
     ("common.h", include_str!("common.h")),
+    ("rows.h", include_str!("rows.h")),
     ("pointwise.cu", include_str!("pointwise.cu")),
+    ("batch_norm.cu", include_str!("batch_norm.cu")),
+    ("pool.cu", include_str!("pool.cu")),
     ("loss.cu", include_str!("loss.cu")),
     ("linear.cu", include_str!("linear.cu")),
     ("input.cu", include_str!("input.cu")),

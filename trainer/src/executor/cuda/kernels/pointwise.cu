@@ -23,12 +23,12 @@ struct ReluBackward {
     u32 accumulate;
 };
 
-// dx = dy where y > 0.
+// dx = dy where y is not 0: what is no number passes, as forward.
 KERNEL(relu_backward, ReluBackward) {
     for (u64 i = thread_in_grid(); i < arguments.vectors; i += threads_of_grid()) {
         struct Vector y = load_vector(arguments.y, i);
         struct Vector dy = load_vector(arguments.dy, i);
-        for (int j = 0; j < VECTOR; ++j) dy.of[j] = y.of[j] > 0.0f ? dy.of[j] : 0.0f;
+        for (int j = 0; j < VECTOR; ++j) dy.of[j] = y.of[j] <= 0.0f ? 0.0f : dy.of[j];
         put_vector(arguments.dx, i, dy, arguments.accumulate);
     }
 }
