@@ -89,6 +89,12 @@ impl Unfinished {
         unsafe { self.set(attribute, kind, &[value]) }
     }
 
+    #[cfg(test)]
+    pub(super) fn characters(self, attribute: Attribute, text: &str) -> Result<Self, DeviceError> {
+        // SAFETY: characters are of C's `char`.
+        unsafe { self.set(attribute, Type::CUDNN_TYPE_CHAR, text.as_bytes()) }
+    }
+
     pub(super) fn handle(self, attribute: Attribute, handle: Opaque) -> Result<Self, DeviceError> {
         // SAFETY: the handle is alive or null, which cuDNN refuses.
         unsafe { self.set(attribute, Type::CUDNN_TYPE_HANDLE, &[handle]) }

@@ -17,6 +17,38 @@ use super::functions::{Cudnn, Opaque};
 const MOST_KNOBS: usize = 64;
 const MOST_NOTES: usize = 64;
 
+/// Proposals that are looked at: of those for single precision the first many use tensor cores.
+const MOST_PROPOSALS: usize = 128;
+
+/// The GPU for which engines are chosen.
+pub(super) struct Target {
+    pub(super) cudnn: &'static Cudnn,
+    /// A handle on the GPU; null if the GPU is only described.
+    pub(super) handle: Opaque,
+    /// The description of a GPU that is not there.
+    pub(super) device: Option<Descriptor>,
+}
+
+impl Target {
+    pub(super) fn with_handle(
+        &self,
+        descriptor: Unfinished,
+        attribute: A,
+    ) -> Result<Unfinished, DeviceError> {
+        if self.handle.is_null() {
+            return Ok(descriptor);
+        }
+        descriptor.handle(attribute, self.handle)
+    }
+
+    fn with_device(&self, descriptor: Unfinished, attribute: A) -> Result<Unfinished, DeviceError> {
+        match &self.device {
+            Some(device) => descriptor.descriptors(attribute, &[device]),
+            None => Ok(descriptor),
+        }
+    }
+}
+
 /// An engine with its settings, ready to run.
 pub(super) struct Plan {
     pub(super) descriptor: Descriptor,
@@ -27,22 +59,25 @@ pub(super) struct Plan {
 }
 
 /// The engines that cuDNN expects to be the fastest for a graph, up to `most`, without those whose
-/// numbers are not wanted; if none is left, those that it keeps for such cases.
+/// numbers are not wanted or that need more workspace than the limit; if none is left, those that it
+/// keeps for such cases.
 pub(super) fn candidates(
-    cudnn: &'static Cudnn,
-    handle: Opaque,
+    target: &Target,
     graph: &Descriptor,
     format: NumberFormat,
+    most_workspace_bytes: usize,
     most: usize,
 ) -> Vec<Plan> {
     for mode in [Heuristic::CUDNN_HEUR_MODE_A, Heuristic::CUDNN_HEUR_MODE_FALLBACK] {
         // An engine that is refused by this GPU is none; so is a whole list.
-        let Ok(settings) = proposals(cudnn, graph, mode as c_int, most) else { continue };
-        let plans = settings.iter().filter_map(|settings| {
-            acceptable(settings, format).then_some(())?;
-            plan(cudnn, handle, settings).ok()
-        });
-        let plans: Vec<Plan> = plans.collect();
+        let Ok(proposals) = proposals(target, graph, mode as c_int) else { continue };
+        let plans: Vec<Plan> = proposals
+            .iter()
+            .filter(|settings| acceptable(settings, format))
+            .filter_map(|settings| plan(target, settings).ok())
+            .filter(|plan| plan.workspace_bytes <= most_workspace_bytes)
+            .take(most)
+            .collect();
         if !plans.is_empty() {
             return plans;
         }
@@ -50,17 +85,29 @@ pub(super) fn candidates(
     Vec::new()
 }
 
+/// The settings of engines that cuDNN expects to be fast for a graph.
+#[cfg(test)]
+pub(super) fn expected_fast(
+    target: &Target,
+    graph: &Descriptor,
+) -> Result<Vec<Descriptor>, DeviceError> {
+    proposals(target, graph, Heuristic::CUDNN_HEUR_MODE_A as c_int)
+}
+
 fn proposals(
-    cudnn: &'static Cudnn,
+    target: &Target,
     graph: &Descriptor,
     mode: c_int,
-    most: usize,
 ) -> Result<Vec<Descriptor>, DeviceError> {
-    Unfinished::new(cudnn, Kind::CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR)?
+    let kind = Kind::CUDNN_BACKEND_ENGINECFG_DESCRIPTOR;
+    let heuristic = Unfinished::new(target.cudnn, Kind::CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR)?
         .descriptors(A::CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, &[graph])?
-        .choice(A::CUDNN_ATTR_ENGINEHEUR_MODE, Type::CUDNN_TYPE_HEUR_MODE, mode)?
-        .finish()?
-        .parts(A::CUDNN_ATTR_ENGINEHEUR_RESULTS, Kind::CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, most)
+        .choice(A::CUDNN_ATTR_ENGINEHEUR_MODE, Type::CUDNN_TYPE_HEUR_MODE, mode)?;
+    target.with_device(heuristic, A::CUDNN_ATTR_ENGINEHEUR_DEVICEPROP)?.finish()?.parts(
+        A::CUDNN_ATTR_ENGINEHEUR_RESULTS,
+        kind,
+        MOST_PROPOSALS,
+    )
 }
 
 fn engine_of(settings: &Descriptor) -> Result<Descriptor, DeviceError> {
@@ -95,7 +142,7 @@ fn promises_enough(notes: &[c_int], format: NumberFormat) -> bool {
     !notes_one_of(&never) && (format != NumberFormat::F32 || !notes_one_of(&tensor_core))
 }
 
-fn plan(cudnn: &'static Cudnn, handle: Opaque, settings: &Descriptor) -> Result<Plan, DeviceError> {
+fn plan(target: &Target, settings: &Descriptor) -> Result<Plan, DeviceError> {
     let kind = Kind::CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR;
     let mut knobs = Vec::new();
     for knob in settings.parts(A::CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, kind, MOST_KNOBS)? {
@@ -105,35 +152,34 @@ fn plan(cudnn: &'static Cudnn, handle: Opaque, settings: &Descriptor) -> Result<
         });
     }
     let engine = engine_of(settings)?.integer(A::CUDNN_ATTR_ENGINE_GLOBAL_INDEX)?;
-    let (descriptor, workspace_bytes) = execution_plan(cudnn, handle, settings)?;
+    let (descriptor, workspace_bytes) = execution_plan(target, settings)?;
     Ok(Plan { descriptor, engine, knobs, workspace_bytes })
 }
 
 fn execution_plan(
-    cudnn: &'static Cudnn,
-    handle: Opaque,
+    target: &Target,
     settings: &Descriptor,
 ) -> Result<(Descriptor, usize), DeviceError> {
-    let plan = Unfinished::new(cudnn, Kind::CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR)?
-        .handle(A::CUDNN_ATTR_EXECUTION_PLAN_HANDLE, handle)?
-        .descriptors(A::CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, &[settings])?
-        .finish()?;
+    let plan = Unfinished::new(target.cudnn, Kind::CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR)?
+        .descriptors(A::CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, &[settings])?;
+    let plan = target.with_handle(plan, A::CUDNN_ATTR_EXECUTION_PLAN_HANDLE)?;
+    let plan = target.with_device(plan, A::CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP)?.finish()?;
     let bytes = plan.integer(A::CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE)?;
     Ok((plan, usize::try_from(bytes).unwrap_or(usize::MAX)))
 }
 
 /// An engine by its number with the settings that it had when it was chosen.
 pub(super) fn restored(
-    cudnn: &'static Cudnn,
-    handle: Opaque,
+    target: &Target,
     graph: &Descriptor,
     engine: i64,
     knobs: &[Knob],
 ) -> Result<Plan, DeviceError> {
+    let cudnn = target.cudnn;
     let described = Unfinished::new(cudnn, Kind::CUDNN_BACKEND_ENGINE_DESCRIPTOR)?
         .descriptors(A::CUDNN_ATTR_ENGINE_OPERATION_GRAPH, &[graph])?
-        .integers(A::CUDNN_ATTR_ENGINE_GLOBAL_INDEX, &[engine])?
-        .finish()?;
+        .integers(A::CUDNN_ATTR_ENGINE_GLOBAL_INDEX, &[engine])?;
+    let described = target.with_device(described, A::CUDNN_ATTR_ENGINE_DEVICEPROP)?.finish()?;
     let mut set = Vec::new();
     for knob in knobs {
         let kind = Type::CUDNN_TYPE_KNOB_TYPE;
@@ -149,7 +195,7 @@ pub(super) fn restored(
         let set: Vec<&Descriptor> = set.iter().collect();
         settings = settings.descriptors(A::CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, &set)?;
     }
-    let (descriptor, workspace_bytes) = execution_plan(cudnn, handle, &settings.finish()?)?;
+    let (descriptor, workspace_bytes) = execution_plan(target, &settings.finish()?)?;
     Ok(Plan { descriptor, engine, knobs: knobs.to_vec(), workspace_bytes })
 }
 

@@ -11,7 +11,8 @@ use super::super::super::arguments::Address;
 use super::super::super::device::DeviceError;
 use super::super::super::work::{Convolution, ConvolutionPass};
 use super::descriptor::{Attribute as A, Descriptor, Kind, Unfinished};
-use super::functions::{Cudnn, Opaque};
+use super::engine::Target;
+use super::functions::Cudnn;
 
 /// What engines look at of an address: 16 bytes are what one thread reads at once.
 const MOST_ALIGNMENT: u64 = 16;
@@ -149,15 +150,10 @@ pub(super) fn operation(
     .finish()
 }
 
-/// The graph of the operation, for the GPU of a handle.
-pub(super) fn graph(
-    cudnn: &'static Cudnn,
-    handle: Opaque,
-    convolution: &Convolution,
-) -> Result<Descriptor, DeviceError> {
-    let operation = operation(cudnn, convolution)?;
-    Unfinished::new(cudnn, Kind::CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR)?
-        .handle(A::CUDNN_ATTR_OPERATIONGRAPH_HANDLE, handle)?
-        .descriptors(A::CUDNN_ATTR_OPERATIONGRAPH_OPS, &[&operation])?
-        .finish()
+/// The graph of the operation.
+pub(super) fn graph(target: &Target, convolution: &Convolution) -> Result<Descriptor, DeviceError> {
+    let operation = operation(target.cudnn, convolution)?;
+    let graph = Unfinished::new(target.cudnn, Kind::CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR)?
+        .descriptors(A::CUDNN_ATTR_OPERATIONGRAPH_OPS, &[&operation])?;
+    target.with_handle(graph, A::CUDNN_ATTR_OPERATIONGRAPH_HANDLE)?.finish()
 }

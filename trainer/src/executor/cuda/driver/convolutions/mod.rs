@@ -3,7 +3,7 @@
 //! Which of cuDNN's algorithms is the fastest is measured where it is used, once for each kind of
 //! convolution, and kept on disk ([`cache`]). Only algorithms that repeat bit for bit take part.
 
-#![expect(unsafe_code, reason = "cuDNN is called through pointers")]
+#![expect(unsafe_code, reason = "descriptors are moved between threads")]
 
 mod cache;
 mod choice;
@@ -12,23 +12,23 @@ mod engine;
 pub(crate) mod functions;
 mod graph;
 mod legacy;
+mod ready;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::ptr::null_mut;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use cudarc::driver::CudaStream;
+use cudarc::driver::{CudaContext, CudaStream};
 
 use self::cache::Choices;
 use self::choice::{Choice, Method};
-use self::descriptor::Descriptor;
-use self::engine::Plan;
-use self::functions::{Cudnn, Opaque};
+use self::functions::Cudnn;
 use self::legacy::LegacyConvolution;
+use self::ready::{Algorithm, Handle, Ready, staged, staged_bytes};
+use super::super::arguments::Address;
 use super::super::device::DeviceError;
 use super::super::work::Convolution;
 use super::event::{Event, timed_event};
@@ -44,107 +44,6 @@ const MOST_CANDIDATES: usize = 8;
 const WARM_UP_RUNS: u32 = 2;
 const TIMED_RUNS: u32 = 5;
 
-/// A handle of cuDNN.
-struct Handle {
-    cudnn: &'static Cudnn,
-    raw: Opaque,
-    stream: Arc<CudaStream>,
-}
-
-impl Handle {
-    fn new(cudnn: &'static Cudnn, stream: &Arc<CudaStream>) -> Result<Self, DeviceError> {
-        let mut raw = null_mut();
-        // SAFETY: one pointer is written. The GPU's context is current.
-        let status = unsafe { (cudnn.graphs.create_handle)(&raw mut raw) };
-        cudnn.check("cudnnCreate", status)?;
-        let handle = Self { cudnn, raw, stream: Arc::clone(stream) };
-        // SAFETY: handle and stream are alive, and of the same context.
-        let status = unsafe { (cudnn.graphs.set_stream)(raw, stream.cu_stream().cast()) };
-        cudnn.check("cudnnSetStream", status)?;
-        Ok(handle)
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        if self.stream.context().bind_to_thread().is_ok() {
-            // SAFETY: it was created and is destroyed once. Nothing can be done about a failure.
-            let _ = unsafe { (self.cudnn.graphs.destroy_handle)(self.raw) };
-        }
-    }
-}
-
-/// An algorithm that is ready for convolutions of one kind.
-enum Algorithm {
-    Engine(Plan),
-    Legacy(LegacyConvolution),
-}
-
-impl Algorithm {
-    const fn workspace_bytes(&self) -> usize {
-        match self {
-            Self::Engine(plan) => plan.workspace_bytes,
-            Self::Legacy(legacy) => legacy.workspace_bytes,
-        }
-    }
-
-    fn method(&self) -> Method {
-        match self {
-            Self::Engine(plan) => Method::Engine { index: plan.engine, knobs: plan.knobs.clone() },
-            Self::Legacy(legacy) => Method::Legacy {
-                algorithm: legacy.algorithm,
-                math_type: legacy.math_type,
-                workspace_bytes: legacy.workspace_bytes,
-            },
-        }
-    }
-}
-
-/// An algorithm with the addresses of one convolution.
-struct Ready {
-    algorithm: Rc<Algorithm>,
-    addresses: [u64; 3],
-    workspace: u64,
-    /// The same for an engine.
-    places: Option<Descriptor>,
-}
-
-impl Ready {
-    fn new(
-        cudnn: &'static Cudnn,
-        algorithm: Rc<Algorithm>,
-        convolution: &Convolution,
-        workspace: u64,
-    ) -> Result<Self, DeviceError> {
-        let Convolution { input, filters, output, .. } = convolution;
-        let addresses = [input.0, filters.0, output.0];
-        let places = match *algorithm {
-            Algorithm::Engine(_) => Some(engine::places(cudnn, addresses, workspace)?),
-            Algorithm::Legacy(_) => None,
-        };
-        Ok(Self { algorithm, addresses, workspace, places })
-    }
-
-    fn run(&self, handle: &Handle) -> Result<(), DeviceError> {
-        match (&*self.algorithm, &self.places) {
-            (Algorithm::Engine(plan), Some(places)) => {
-                let execute = handle.cudnn.graphs.execute;
-                // SAFETY: handle and descriptors are alive; the caller gives tensors of the plan's
-                // sizes, and workspace of its size, in memory of this GPU.
-                let status = unsafe { execute(handle.raw, plan.descriptor.raw(), places.raw()) };
-                handle.cudnn.check("cudnnBackendExecute", status)
-            }
-            (Algorithm::Legacy(legacy), _) => {
-                legacy.run(handle.raw, self.addresses, self.workspace)
-            }
-            (Algorithm::Engine(_), None) => Err(DeviceError::Call {
-                call: "cudnnBackendExecute".to_owned(),
-                problem: "an engine has no addresses".to_owned(),
-            }),
-        }
-    }
-}
-
 /// Convolutions on one stream.
 pub(super) struct Convolutions {
     // Freed in this order: what refers to the handle first.
@@ -153,6 +52,8 @@ pub(super) struct Convolutions {
     handle: Handle,
     /// The last one is used by all; earlier, smaller ones stay for graphs that refer to them.
     workspaces: Vec<DeviceMemory>,
+    /// The same for filters that must be elsewhere than they lie.
+    stages: Vec<DeviceMemory>,
     device: String,
     choices: Choices,
     /// Why the choices could not be saved.
@@ -177,6 +78,7 @@ impl Convolutions {
             algorithms: HashMap::new(),
             handle: Handle::new(cudnn, stream)?,
             workspaces: Vec::new(),
+            stages: Vec::new(),
             device: device.to_owned(),
             choices: Choices::read(choices),
             unsaved: None,
@@ -192,27 +94,28 @@ impl Convolutions {
     /// Chooses an algorithm for each convolution and runs each once, so that it is loaded.
     pub(super) fn prepare(&mut self, convolutions: &[&Convolution]) -> Result<(), DeviceError> {
         let cudnn = self.handle.cudnn;
-        let (free, _) = free_and_total(self.handle.stream.context())?;
+        let context = Arc::clone(self.handle.stream.context());
+        let new: Vec<&Convolution> =
+            convolutions.iter().copied().filter(|c| !self.ready.contains_key(*c)).collect();
+        let stage = new.iter().map(|convolution| staged_bytes(convolution)).max().unwrap_or(0);
+        let stage = at_least(&mut self.stages, &context, stage)?;
+
+        let (free, _) = free_and_total(&context)?;
         let limit = usize::try_from(free).unwrap_or(usize::MAX).min(MOST_WORKSPACE_BYTES);
         let mut scratch = Scratch { memory: None, limit };
         let mut chosen = Vec::new();
-        for convolution in convolutions {
-            if !self.ready.contains_key(*convolution) {
-                chosen.push((*convolution, self.algorithm(convolution, &mut scratch)?));
-            }
+        for convolution in new {
+            let (staged, staging) = staged(convolution, stage);
+            let algorithm = self.algorithm(&staged, &mut scratch)?;
+            chosen.push((convolution, staged, staging, algorithm));
         }
         drop(scratch);
         self.unsaved = self.choices.save().err().map(|error| error.to_string());
 
-        let wanted = chosen.iter().map(|(_, algorithm)| algorithm.workspace_bytes()).max();
-        let there = self.workspaces.last().map_or(0, DeviceMemory::bytes);
-        if wanted.is_some_and(|wanted| wanted > there) {
-            let wanted = wanted.unwrap_or(0);
-            self.workspaces.push(DeviceMemory::new(self.handle.stream.context(), wanted)?);
-        }
-        let workspace = self.workspaces.last().map_or(0, |memory| memory.address().0);
-        for (convolution, algorithm) in chosen {
-            let ready = Ready::new(cudnn, algorithm, convolution, workspace)?;
+        let wanted = chosen.iter().map(|(.., algorithm)| algorithm.workspace_bytes()).max();
+        let workspace = at_least(&mut self.workspaces, &context, wanted.unwrap_or(0))?;
+        for (convolution, staged, staging, algorithm) in chosen {
+            let ready = Ready::new(cudnn, algorithm, (&staged, staging), workspace.0)?;
             ready.run(&self.handle)?;
             self.ready.insert(convolution.clone(), ready);
         }
@@ -262,11 +165,11 @@ impl Convolutions {
         convolution: &Convolution,
         method: &Method,
     ) -> Result<Algorithm, DeviceError> {
-        let Handle { cudnn, raw, .. } = self.handle;
+        let (cudnn, target) = (self.handle.cudnn, self.handle.target());
         match method {
             Method::Engine { index, knobs } => {
-                let graph = graph::graph(cudnn, raw, convolution)?;
-                Ok(Algorithm::Engine(engine::restored(cudnn, raw, &graph, *index, knobs)?))
+                let graph = graph::graph(&target, convolution)?;
+                Ok(Algorithm::Engine(engine::restored(&target, &graph, *index, knobs)?))
             }
             &Method::Legacy { algorithm, math_type, workspace_bytes } => {
                 let described = LegacyConvolution::new(cudnn, convolution)?;
@@ -276,24 +179,25 @@ impl Convolutions {
     }
 
     fn candidates(&self, convolution: &Convolution, limit: usize) -> Vec<Algorithm> {
-        let (Handle { cudnn, raw, .. }, format) = (&self.handle, convolution.format);
+        let (target, format) = (self.handle.target(), convolution.format);
         let mut candidates = Vec::new();
-        if let Ok(graph) = graph::graph(cudnn, *raw, convolution) {
-            let plans = engine::candidates(cudnn, *raw, &graph, format, MOST_CANDIDATES);
-            let fit = plans.into_iter().filter(|plan| plan.workspace_bytes <= limit);
-            candidates.extend(fit.map(Algorithm::Engine));
+        if let Ok(graph) = graph::graph(&target, convolution) {
+            let plans = engine::candidates(&target, &graph, format, limit, MOST_CANDIDATES);
+            candidates.extend(plans.into_iter().map(Algorithm::Engine));
         }
         // The older functions count on aligned addresses without asking for them.
         let aligned = graph::tensors(convolution).iter().all(graph::Tensor::is_aligned);
         if aligned || candidates.is_empty() {
-            let described = LegacyConvolution::new(cudnn, convolution);
-            let best = described.and_then(|described| described.with_best(*raw, format, limit));
+            let described = LegacyConvolution::new(target.cudnn, convolution);
+            let handle = target.handle;
+            let best = described.and_then(|described| described.with_best(handle, format, limit));
             candidates.extend(best.ok().flatten().map(Algorithm::Legacy));
         }
         candidates
     }
 
-    /// Measures the candidates on the convolution's own addresses. Returns the fastest and its
+    /// Measures the candidates on the convolution's own addresses, those on the stage included.
+    /// Returns the fastest and its
     /// seconds.
     fn fastest(
         &self,
@@ -307,7 +211,7 @@ impl Convolutions {
             let measured = scratch.address(context, algorithm.workspace_bytes()).and_then(|at| {
                 let algorithm = Rc::new(algorithm);
                 let cudnn = self.handle.cudnn;
-                let ready = Ready::new(cudnn, Rc::clone(&algorithm), convolution, at)?;
+                let ready = Ready::new(cudnn, Rc::clone(&algorithm), (convolution, None), at)?;
                 Ok((algorithm, self.seconds(&ready)?))
             });
             match measured {
@@ -341,6 +245,18 @@ impl Convolutions {
     }
 }
 
+/// The address of memory of at least so many bytes: the last piece, or a new one after it.
+fn at_least(
+    memory: &mut Vec<DeviceMemory>,
+    context: &Arc<CudaContext>,
+    bytes: usize,
+) -> Result<Address, DeviceError> {
+    if memory.last().map_or(0, DeviceMemory::bytes) < bytes {
+        memory.push(DeviceMemory::new(context, bytes)?);
+    }
+    Ok(memory.last().map_or(Address::NULL, DeviceMemory::address))
+}
+
 /// Workspace while algorithms are measured.
 struct Scratch {
     memory: Option<DeviceMemory>,
@@ -349,11 +265,7 @@ struct Scratch {
 
 impl Scratch {
     /// The address of so many bytes.
-    fn address(
-        &mut self,
-        context: &Arc<cudarc::driver::CudaContext>,
-        bytes: usize,
-    ) -> Result<u64, DeviceError> {
+    fn address(&mut self, context: &Arc<CudaContext>, bytes: usize) -> Result<u64, DeviceError> {
         if self.memory.as_ref().is_none_or(|memory| memory.bytes() < bytes) {
             // Both together may be more than there is.
             self.memory = None;

@@ -8,12 +8,15 @@ use proptest::prelude::*;
 
 use super::super::libraries;
 use super::super::search::Library;
+use super::descriptor::{Attribute as A, Kind, Unfinished};
+use super::engine::Target;
 use super::graph::{Tensor, operation, tensors};
+use super::ready::Staging;
 use super::*;
 use crate::executor::cuda::arguments::Address;
 use crate::executor::cuda::emulator::FORMATS;
 use crate::executor::cuda::work::ConvolutionPass;
-use crate::plan::{Kind, Plan as NetworkPlan, Window};
+use crate::plan::{Kind as Node, Plan as NetworkPlan, Window};
 
 const PASSES: [ConvolutionPass; 3] =
     [ConvolutionPass::Forward, ConvolutionPass::Data, ConvolutionPass::Filters];
@@ -26,7 +29,7 @@ fn cudnn() -> Option<&'static Cudnn> {
 fn windows(architecture: Architecture) -> Vec<Window> {
     let plan = NetworkPlan::new(&architecture.network(architecture.published_size())).unwrap();
     let windows = plan.instructions().iter().filter_map(|instruction| match instruction.kind {
-        Kind::Convolution { window, .. } => Some(window),
+        Node::Convolution { window, .. } => Some(window),
         _ => None,
     });
     windows.collect()
@@ -98,16 +101,132 @@ fn a_convolution_that_does_not_fit_is_refused_with_cudnns_words() {
 #[test]
 fn numbers_are_read_back_from_descriptors() {
     let Some(cudnn) = cudnn() else { return };
-    let operation = operation(cudnn, &convolution(some_window())).unwrap();
-    use descriptor::{Attribute, Kind};
-    let (tensor, x) = (
-        Kind::CUDNN_BACKEND_TENSOR_DESCRIPTOR,
-        Attribute::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X,
-    );
-    let parts = operation.parts(x, tensor, 1).unwrap();
-    let [input] = &parts[..] else { panic!("{} inputs", parts.len()) };
-    assert_eq!(input.integer(Attribute::CUDNN_ATTR_TENSOR_UNIQUE_ID).unwrap(), 1);
-    assert_eq!(input.integer(Attribute::CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT).unwrap(), 16);
+    use cudarc::cudnn::sys::cudnnBackendAttributeType_t as Type;
+    let kind = Type::CUDNN_TYPE_KNOB_TYPE;
+    let knob = Unfinished::new(cudnn, Kind::CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR)
+        .and_then(|knob| knob.choice(A::CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, kind, 13))
+        .and_then(|knob| knob.integers(A::CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, &[1 << 20]))
+        .and_then(Unfinished::finish)
+        .unwrap();
+    assert_eq!(knob.chosen(A::CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, kind), Ok(13));
+    assert_eq!(knob.integer(A::CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE), Ok(1 << 20));
+    assert!(knob.integer(A::CUDNN_ATTR_ENGINE_GLOBAL_INDEX).is_err());
+}
+
+/// A GPU like the H200, by the figures that NVIDIA has published: cuDNN proposes engines for it
+/// without one.
+fn described_gpu(cudnn: &'static Cudnn) -> Option<Target> {
+    if cudnn.version() < 90800 {
+        println!("skipped: cuDNN describes GPUs since 9.8");
+        return None;
+    }
+    let json = serde_json::json!({
+        "deviceName": "NVIDIA H200",
+        "cudaDeviceId": 0,
+        "deviceVer": 900,
+        "driverVer": 13000,
+        "smCountOrigin": 0,
+        "multiProcessorCount": 132,
+        "smClockRateKHz": 1_980_000,
+        "memClockRateKHz": 3_201_000,
+        "l2CacheSize": 50 << 20,
+        "totalGlobalMem": 141_000_000_000_u64,
+        "maxGridSize": [i32::MAX, 65535, 65535],
+        "maxBlockSize": [1024, 1024, 64],
+        "regsPerBlock": 65536,
+        "maxRegistersPerSM": 65536,
+        "warpSize": 32,
+        "maxSharedMemoryPerBlock": 48 << 10,
+        "maxSharedMemoryPerBlockOptin": 227 << 10,
+        "reservedSharedMemoryPerBlock": 1 << 10,
+        "oversizedSharedMemoryPerBlock": 0,
+        "maxCtasPerSM": 32,
+        "maxThreadsPerBlock": 1024,
+        "maxThreadsPerSM": 2048,
+        "pciDeviceId": 0,
+        "isTccDriver": 0,
+        "supportCoopLaunch": 1,
+    });
+    let device = Unfinished::new(cudnn, Kind::CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR)
+        .and_then(|device| {
+            device.characters(A::CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, &json.to_string())
+        })
+        .and_then(Unfinished::finish);
+    match device {
+        Ok(device) => Some(Target { cudnn, handle: std::ptr::null_mut(), device: Some(device) }),
+        // Other versions may ask for other figures.
+        Err(error) => {
+            assert_ne!(cudnn.version() / 100, 926, "{error}");
+            println!("skipped: {error}");
+            None
+        }
+    }
+}
+
+#[test]
+fn every_convolution_of_resnet_50_has_engines_that_can_be_restored() {
+    let Some(target) = cudnn().and_then(described_gpu) else { return };
+    let windows: HashSet<Window> = windows(Architecture::Resnet50).into_iter().collect();
+    for (window, pass) in windows.iter().flat_map(|w| PASSES.map(|pass| (*w, pass))) {
+        for (format, accumulate) in FORMATS.iter().flat_map(|f| [false, true].map(|a| (*f, a))) {
+            let base = convolution(window);
+            let convolution = Convolution { pass, format, accumulate, ..base };
+            let graph = graph::graph(&target, &convolution).unwrap();
+            let plans = engine::candidates(&target, &graph, format, MOST_WORKSPACE_BYTES, 3);
+            assert!(!plans.is_empty(), "{convolution:?}");
+            for plan in plans {
+                let again = engine::restored(&target, &graph, plan.engine, &plan.knobs).unwrap();
+                assert_eq!(again.workspace_bytes, plan.workspace_bytes, "{convolution:?}");
+                assert!(plan.workspace_bytes <= MOST_WORKSPACE_BYTES);
+            }
+            assert!(engine::restored(&target, &graph, 1 << 20, &[]).is_err());
+        }
+    }
+}
+
+/// Why filters are staged: without that cuDNN would have only engines that it keeps for lack of a
+/// better one.
+#[test]
+fn filters_of_half_precision_are_staged_because_engines_need_it() {
+    let Some(target) = cudnn().and_then(described_gpu) else { return };
+    for pass in PASSES {
+        let unaligned = Convolution {
+            pass,
+            filters: Address(0x1002),
+            ..convolution(windows(Architecture::Resnet50)[1])
+        };
+        let proposals = |convolution: &Convolution| {
+            let graph = graph::graph(&target, convolution).unwrap();
+            engine::expected_fast(&target, &graph).unwrap().len()
+        };
+        assert_eq!(proposals(&unaligned), 0);
+        assert!(proposals(&staged(&unaligned, Address(0x2000)).0) > 0);
+    }
+}
+
+#[test]
+fn staged_filters_are_copied_where_they_are_read_and_where_they_are_written() {
+    let window = some_window();
+    let bytes = 256 * 48 * 5 * 5 * 2;
+    let cases = [
+        (ConvolutionPass::Forward, false, true, false),
+        (ConvolutionPass::Forward, true, true, false),
+        (ConvolutionPass::Data, false, true, false),
+        (ConvolutionPass::Data, true, true, false),
+        (ConvolutionPass::Filters, false, false, true),
+        (ConvolutionPass::Filters, true, true, true),
+    ];
+    for (pass, accumulate, before, after) in cases {
+        let aligned = Convolution { pass, accumulate, ..convolution(window) };
+        assert_eq!(staged_bytes(&aligned), 0);
+        assert_eq!(staged(&aligned, Address(256)), (aligned.clone(), None));
+        let (filters, stage) = (Address(0x1002), Address(0x2000));
+        let unaligned = Convolution { filters, ..aligned };
+        assert_eq!(staged_bytes(&unaligned), bytes);
+        let staging = Staging { filters, stage, bytes, before, after };
+        let there = Convolution { filters: stage, ..unaligned.clone() };
+        assert_eq!(staged(&unaligned, stage), (there, Some(staging)));
+    }
 }
 
 /// `Work`'s definition: activations lie as images × height × width × channels, filters as outputs ×
