@@ -7,6 +7,7 @@
 
 pub mod arguments;
 pub mod device;
+pub mod driver;
 #[cfg(test)]
 mod emulator;
 pub mod executor;

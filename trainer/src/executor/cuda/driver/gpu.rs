@@ -1,0 +1,381 @@
+//! A GPU as a [`Device`].
+
+#![expect(unsafe_code, reason = "the driver is called with addresses of the GPU's memory")]
+
+use std::collections::HashMap;
+use std::ffi::{CString, c_void};
+use std::path::Path;
+use std::sync::Arc;
+
+use cudarc::driver::{CudaContext, CudaStream, result, sys};
+use foretrain_sim::recording::NumberFormat;
+
+use super::super::arguments::{Address, Launch, all_kernels};
+use super::super::device::{Device, DeviceError};
+use super::super::work::Work;
+use super::compile::Compiler;
+use super::convolutions::Convolutions;
+use super::facts::{GpuFacts, driver_version};
+use super::memory::{DeviceMemory, free_and_total};
+use super::products::Products;
+use super::search::Library;
+use super::{called, libraries, missing};
+
+/// Threads of each block, as the kernels have it.
+const THREADS: u32 = 256;
+
+/// A GPU, its memory, and what has been prepared on it.
+///
+/// Its work runs in order on one stream. Fields go in the order in which they are written: what is
+/// freed needs the context, and nothing of it is in use, as dropping a GPU waits for its work first.
+pub struct Gpu {
+    products: Products,
+    convolutions: Convolutions,
+    memory: Vec<DeviceMemory>,
+    kernels: Kernels,
+    pub(super) stream: Arc<CudaStream>,
+    pub(super) context: Arc<CudaContext>,
+    pub(super) capturing: bool,
+    facts: GpuFacts,
+}
+
+impl std::fmt::Debug for Gpu {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Gpu").field("facts", &self.facts).finish_non_exhaustive()
+    }
+}
+
+impl Gpu {
+    /// Opens a GPU by its number among those that can be seen, to compute in `format`. Which
+    /// algorithms are best for convolutions is kept in the folder `choices`, from run to run.
+    ///
+    /// # Errors
+    /// [`DeviceError::Missing`] if the driver, a library or the GPU is not there or too old;
+    /// [`DeviceError::Call`] if one of them fails.
+    pub fn open(number: usize, format: NumberFormat, choices: &Path) -> Result<Self, DeviceError> {
+        libraries::open(Library::Cuda)?;
+        let gpus = match CudaContext::device_count() {
+            Ok(count) => usize::try_from(count).unwrap_or(0),
+            Err(error) if error.0 == sys::CUresult::CUDA_ERROR_NO_DEVICE => 0,
+            Err(error) => return Err(missing::working_driver(&error.to_string())),
+        };
+        if gpus == 0 {
+            return Err(missing::gpu());
+        }
+        if number >= gpus {
+            return Err(missing::gpu_number(number, gpus));
+        }
+        let compiler = Compiler::open()?;
+        libraries::open(Library::CublasLt)?;
+        let cudnn = super::convolutions::functions::open()?;
+
+        let context = CudaContext::new(number).map_err(called("opening the GPU"))?;
+        // SAFETY: no memory is held through `cudarc`'s own type, whose uses it would follow.
+        unsafe { context.disable_event_tracking() };
+        let name = context.name().map_err(called("cuDeviceGetName"))?;
+        let (major, minor) = context
+            .compute_capability()
+            .map_err(called("cuDeviceGetAttribute of the compute capability"))?;
+        let capability = (major.unsigned_abs(), minor.unsigned_abs());
+        missing::check_capability(&name, capability)?;
+        let driver_cuda = driver_cuda_version()?;
+        missing::check_driver(driver_cuda, compiler.version)?;
+
+        let target = compiler.target(capability)?;
+        let code = compiler.kernels(format, target)?;
+        let kernels = Kernels::load(&context, &code)?;
+        let stream = context.new_stream().map_err(called("cuStreamCreate"))?;
+        let attribute = |which| {
+            context.attribute(which).map(i32::unsigned_abs).map_err(called("cuDeviceGetAttribute"))
+        };
+        use sys::CUdevice_attribute as A;
+        let (free_memory_bytes, memory_bytes) = free_and_total(&context)?;
+        let facts = GpuFacts {
+            compute_capability: format!("{major}.{minor}"),
+            multiprocessors: attribute(A::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+            clock_khz: attribute(A::CU_DEVICE_ATTRIBUTE_CLOCK_RATE)?,
+            memory_clock_khz: attribute(A::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE)?,
+            memory_bus_bits: attribute(A::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH)?,
+            memory_bytes,
+            free_memory_bytes,
+            driver: driver_version(),
+            driver_cuda: missing::cuda_version(driver_cuda),
+            nvrtc: format!("{}.{}", compiler.version.0, compiler.version.1),
+            architecture: target.architecture(),
+            cublaslt: Products::version(),
+            cudnn: missing::cudnn_version(cudnn.version()),
+            name: name.clone(),
+        };
+        Ok(Self {
+            products: Products::new(&stream)?,
+            convolutions: Convolutions::new(cudnn, &stream, &name, choices)?,
+            memory: Vec::new(),
+            kernels,
+            stream,
+            context,
+            capturing: false,
+            facts,
+        })
+    }
+
+    /// What is known of the GPU and its software.
+    #[must_use]
+    pub const fn facts(&self) -> &GpuFacts {
+        &self.facts
+    }
+
+    /// Why the choices of algorithms could not be saved, if they could not: the next run measures
+    /// again, and may choose differently.
+    #[must_use]
+    pub fn unsaved_choices(&self) -> Option<&str> {
+        self.convolutions.unsaved()
+    }
+
+    /// The stream on which work runs, for what other libraries do in between.
+    #[must_use]
+    pub const fn stream(&self) -> &Arc<CudaStream> {
+        &self.stream
+    }
+
+    /// The driver's context of this GPU.
+    #[must_use]
+    pub const fn context(&self) -> &Arc<CudaContext> {
+        &self.context
+    }
+
+    /// Waiting, and copies from and to memory that the driver has to stage, cannot be captured.
+    fn refuse_while_capturing(&self, call: &str) -> Result<(), DeviceError> {
+        if self.capturing {
+            let problem = "work is being captured".to_owned();
+            return Err(DeviceError::Call { call: call.to_owned(), problem });
+        }
+        Ok(())
+    }
+
+    /// Calls into the driver work on the context of the calling thread.
+    pub(super) fn bind(&self) -> Result<(), DeviceError> {
+        self.context.bind_to_thread().map_err(called("cuCtxSetCurrent"))
+    }
+
+    fn wait(&self) -> Result<(), DeviceError> {
+        self.stream.synchronize().map_err(called("waiting for the GPU"))
+    }
+}
+
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        // Memory and kernels may be in use. Nothing can be done about a failure.
+        let _ = self.stream.synchronize();
+    }
+}
+
+impl Device for Gpu {
+    fn allocate(&mut self, bytes: usize) -> Result<Address, DeviceError> {
+        self.refuse_while_capturing("allocating memory")?;
+        let memory = DeviceMemory::new(&self.context, bytes)?;
+        let address = memory.address();
+        self.memory.push(memory);
+        Ok(address)
+    }
+
+    fn write(&mut self, to: Address, bytes: &[u8]) -> Result<(), DeviceError> {
+        self.refuse_while_capturing("copying to the GPU")?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.bind()?;
+        // SAFETY: the bytes are there until the copy has ended, which is waited for, also where
+        // starting it has failed.
+        let copy = unsafe { result::memcpy_htod_async(to.0, bytes, self.stream.cu_stream()) };
+        let waited = self.wait();
+        copy.map_err(called("cuMemcpyHtoDAsync"))?;
+        waited
+    }
+
+    fn read(&mut self, from: Address, bytes: &mut [u8]) -> Result<(), DeviceError> {
+        self.refuse_while_capturing("copying from the GPU")?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.bind()?;
+        // SAFETY: the bytes are there and borrowed alone until the copy has ended, which is waited
+        // for, also where starting it has failed.
+        let copy = unsafe { result::memcpy_dtoh_async(bytes, from.0, self.stream.cu_stream()) };
+        let waited = self.wait();
+        copy.map_err(called("cuMemcpyDtoHAsync"))?;
+        waited
+    }
+
+    fn prepare(&mut self, work: &[Work]) -> Result<(), DeviceError> {
+        self.refuse_while_capturing("preparing work")?;
+        self.bind()?;
+        let (mut products, mut convolutions) = (Vec::new(), Vec::new());
+        for work in work {
+            match work {
+                Work::Launch(launch) => {
+                    self.kernels.check(launch)?;
+                }
+                Work::Product(product) => products.push(product),
+                Work::Convolution(convolution) => convolutions.push(convolution),
+                Work::Clear { .. } => {}
+            }
+        }
+        self.products.prepare(&products)?;
+        self.convolutions.prepare(&convolutions)?;
+        self.wait()
+    }
+
+    fn enqueue(&mut self, work: &Work) -> Result<(), DeviceError> {
+        self.bind()?;
+        match work {
+            Work::Launch(launch) => self.kernels.launch(launch, &self.stream),
+            Work::Convolution(convolution) => self.convolutions.run(convolution),
+            Work::Product(product) => self.products.run(product),
+            Work::Clear { bytes: 0, .. } => Ok(()),
+            Work::Clear { at, bytes } => {
+                // SAFETY: the caller gives memory of this GPU; a wrong address is the driver's error.
+                unsafe { result::memset_d8_async(at.0, 0, *bytes, self.stream.cu_stream()) }
+                    .map_err(called("cuMemsetD8Async"))
+            }
+        }
+    }
+
+    fn finish(&mut self) -> Result<(), DeviceError> {
+        self.refuse_while_capturing("waiting for the GPU")?;
+        self.wait()
+    }
+}
+
+/// The CUDA version of the driver, as it counts: 13020 for 13.2.
+fn driver_cuda_version() -> Result<u32, DeviceError> {
+    let mut version = 0;
+    // SAFETY: one number is written.
+    unsafe { sys::cuDriverGetVersion(&raw mut version) }
+        .result()
+        .map_err(called("cuDriverGetVersion"))?;
+    Ok(version.unsigned_abs())
+}
+
+/// The kernels on a GPU.
+struct Kernels {
+    context: Arc<CudaContext>,
+    module: sys::CUmodule,
+    /// By name, with the bytes of their arguments.
+    functions: HashMap<&'static str, (sys::CUfunction, usize)>,
+}
+
+// SAFETY: modules and functions belong to the context, which is made current in a thread before they
+// are used in it; only their owner refers to them.
+unsafe impl Send for Kernels {}
+
+impl Kernels {
+    fn load(context: &Arc<CudaContext>, code: &[u8]) -> Result<Self, DeviceError> {
+        context.bind_to_thread().map_err(called("cuCtxSetCurrent"))?;
+        // SAFETY: the code is a whole CUBIN, or PTX with a zero at its end.
+        let module = unsafe { result::module::load_data(code.as_ptr().cast()) }
+            .map_err(called("loading the kernels"))?;
+        let mut kernels = Self { context: Arc::clone(context), module, functions: HashMap::new() };
+        for (name, bytes) in all_kernels() {
+            let call = format!("looking up the kernel {name}");
+            let symbol = CString::new(name).map_err(|_| DeviceError::Call {
+                call: "looking up a kernel".to_owned(),
+                problem: "a zero in its name".to_owned(),
+            })?;
+            // SAFETY: the module is loaded.
+            let function = unsafe { result::module::get_function(kernels.module, symbol) }
+                .map_err(called(&call))?;
+            kernels.functions.insert(name, (function, bytes));
+        }
+        Ok(kernels)
+    }
+
+    /// The function of a launch, if the launch can be one.
+    fn check(&self, launch: &Launch) -> Result<sys::CUfunction, DeviceError> {
+        let refuse = |problem: String| {
+            Err(DeviceError::Call { call: format!("launching {}", launch.kernel), problem })
+        };
+        let Some(&(function, bytes)) = self.functions.get(launch.kernel) else {
+            return refuse("there is no such kernel".to_owned());
+        };
+        if launch.arguments.len() != bytes {
+            let given = launch.arguments.len();
+            return refuse(format!("it takes an argument of {bytes} bytes and {given} are given"));
+        }
+        if launch.blocks == 0 {
+            return refuse("its grid is empty".to_owned());
+        }
+        Ok(function)
+    }
+
+    fn launch(&self, launch: &Launch, stream: &CudaStream) -> Result<(), DeviceError> {
+        let function = self.check(launch)?;
+        // The driver reads a structure of C, so the bytes are kept at the strictest alignment.
+        let mut words = [0_u64; MOST_WORDS];
+        let Some(words) = words.get_mut(..launch.arguments.len().div_ceil(8)) else {
+            let problem = "its argument is larger than CUDA's limit of 4 KiB".to_owned();
+            return Err(DeviceError::Call {
+                call: format!("launching {}", launch.kernel),
+                problem,
+            });
+        };
+        for (word, bytes) in words.iter_mut().zip(launch.arguments.chunks(8)) {
+            let mut whole = [0; 8];
+            whole[..bytes.len()].copy_from_slice(bytes);
+            *word = u64::from_ne_bytes(whole);
+        }
+        let mut parameters = [words.as_mut_ptr().cast::<c_void>()];
+        // SAFETY: the function belongs to the loaded module and has one parameter of so many bytes
+        // (checked), which the driver copies before it returns.
+        unsafe {
+            result::launch_kernel(
+                function,
+                (launch.blocks, 1, 1),
+                (THREADS, 1, 1),
+                0,
+                stream.cu_stream(),
+                &mut parameters,
+            )
+        }
+        .map_err(|error| called(&format!("launching {}", launch.kernel))(error))
+    }
+}
+
+/// CUDA's limit for arguments on all GPUs, in words of eight bytes.
+const MOST_WORDS: usize = 4096 / 8;
+
+impl Drop for Kernels {
+    fn drop(&mut self) {
+        if self.context.bind_to_thread().is_ok() {
+            // SAFETY: it was loaded in this context and is unloaded once; no kernel of it runs, as
+            // the GPU has been waited for. Nothing can be done about a failure.
+            let _ = unsafe { result::module::unload(self.module) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_driver_the_sentence_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let opened = Gpu::open(0, NumberFormat::F16, folder.path());
+        if libraries::open(Library::Cuda).is_ok() {
+            println!("skipped: there is a driver");
+            return;
+        }
+        assert_eq!(
+            opened.unwrap_err().to_string(),
+            "the NVIDIA driver was not found: libcuda.so.1 is in none of the dynamic linker's \
+             folders: expected an NVIDIA GPU with its driver installed, or `device = \"cpu\"`"
+        );
+    }
+
+    #[test]
+    fn arguments_of_all_kernels_can_be_passed() {
+        for (name, bytes) in all_kernels() {
+            assert!(bytes <= MOST_WORDS * 8, "{name} takes {bytes} bytes");
+        }
+    }
+}
