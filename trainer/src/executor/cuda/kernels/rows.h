@@ -80,18 +80,6 @@ DEVICE float sum_over_lanes(struct Tiling tiling, struct Vector value) {
     return sum;
 }
 
-// Vector `index` of what is of a channel, which is in single precision.
-DEVICE struct Vector load_floats(const float *from, u64 index) {
-    struct Words4 low = ((const struct Words4 *)from)[2 * index];
-    struct Words4 high = ((const struct Words4 *)from)[2 * index + 1];
-    struct Vector vector;
-    for (int i = 0; i < 4; ++i) {
-        vector.of[i] = float_of_bits(low.words[i]);
-        vector.of[4 + i] = float_of_bits(high.words[i]);
-    }
-    return vector;
-}
-
 DEVICE struct Vector zero_vector(void) {
     struct Vector vector;
     for (int j = 0; j < VECTOR; ++j) vector.of[j] = 0.0f;
