@@ -11,14 +11,14 @@ pub struct GpuFacts {
     pub name: String,
     /// Its compute capability, such as `9.0`.
     pub compute_capability: String,
-    /// Its streaming multiprocessors.
-    pub multiprocessors: u32,
+    /// Its streaming multiprocessors, where the driver tells them, as with the next three.
+    pub multiprocessors: Option<u32>,
     /// Its highest clock, in kilohertz.
-    pub clock_khz: u32,
+    pub clock_khz: Option<u32>,
     /// The highest clock of its memory, in kilohertz.
-    pub memory_clock_khz: u32,
+    pub memory_clock_khz: Option<u32>,
     /// The width of its memory's bus, in bits.
-    pub memory_bus_bits: u32,
+    pub memory_bus_bits: Option<u32>,
     /// All its memory, in bytes.
     pub memory_bytes: u64,
     /// Its memory that was free when it was opened, in bytes.
@@ -52,10 +52,10 @@ mod tests {
         let facts = GpuFacts {
             name: "a GPU".to_owned(),
             compute_capability: "9.0".to_owned(),
-            multiprocessors: 1,
-            clock_khz: 2,
-            memory_clock_khz: 3,
-            memory_bus_bits: 4,
+            multiprocessors: Some(1),
+            clock_khz: Some(2),
+            memory_clock_khz: Some(3),
+            memory_bus_bits: Some(4),
             memory_bytes: 5,
             free_memory_bytes: 6,
             driver: None,

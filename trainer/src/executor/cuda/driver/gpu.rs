@@ -85,17 +85,15 @@ impl Gpu {
         let code = compiler.kernels(format, target)?;
         let kernels = Kernels::load(&context, &code)?;
         let stream = context.new_stream().map_err(called("cuStreamCreate"))?;
-        let attribute = |which| {
-            context.attribute(which).map(i32::unsigned_abs).map_err(called("cuDeviceGetAttribute"))
-        };
+        let attribute = |which| context.attribute(which).ok().map(i32::unsigned_abs);
         use sys::CUdevice_attribute as A;
         let (free_memory_bytes, memory_bytes) = free_and_total(&context)?;
         let facts = GpuFacts {
             compute_capability: format!("{major}.{minor}"),
-            multiprocessors: attribute(A::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
-            clock_khz: attribute(A::CU_DEVICE_ATTRIBUTE_CLOCK_RATE)?,
-            memory_clock_khz: attribute(A::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE)?,
-            memory_bus_bits: attribute(A::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH)?,
+            multiprocessors: attribute(A::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT),
+            clock_khz: attribute(A::CU_DEVICE_ATTRIBUTE_CLOCK_RATE),
+            memory_clock_khz: attribute(A::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE),
+            memory_bus_bits: attribute(A::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH),
             memory_bytes,
             free_memory_bytes,
             driver: driver_version(),
@@ -164,8 +162,8 @@ impl Gpu {
 
 impl Drop for Gpu {
     fn drop(&mut self) {
-        // Memory and kernels may be in use. Nothing can be done about a failure.
-        let _ = self.stream.synchronize();
+        // Memory and kernels may be in use, on other streams too. Nothing can be done about a failure.
+        let _ = self.context.synchronize();
     }
 }
 

@@ -12,7 +12,8 @@ use super::gpu::Gpu;
 
 /// Captured work.
 ///
-/// It refers to memory, kernels and workspace of the GPU that captured it, and is only launched there.
+/// It refers to memory, kernels and workspace of the GPU that captured it: it is only launched there,
+/// and goes before that GPU goes.
 pub struct Graph {
     graph: CudaGraph,
     stream: Arc<CudaStream>,

@@ -11,8 +11,6 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use libloading::os::unix::{self, RTLD_GLOBAL, RTLD_NOW};
-
 use super::super::device::DeviceError;
 use super::missing;
 use super::search::{Library, Machine};
@@ -21,7 +19,7 @@ use super::search::{Library, Machine};
 #[derive(Debug, Clone)]
 pub struct Opened {
     /// The library.
-    pub library: &'static unix::Library,
+    pub library: &'static libloading::Library,
     /// The name or path by which it was found.
     pub path: String,
 }
@@ -65,9 +63,17 @@ fn find(library: Library, machine: Machine<'_>) -> Result<Opened, DeviceError> {
     Err(missing::library(library, &folders, &failed))
 }
 
-fn open_file(name: &OsStr) -> Result<&'static unix::Library, libloading::Error> {
-    // SAFETY: these names belong to NVIDIA's libraries, whose initialisers may run at any time.
-    let library = unsafe { unix::Library::open(Some(name), RTLD_NOW | RTLD_GLOBAL)? };
+fn open_file(name: &OsStr) -> Result<&'static libloading::Library, libloading::Error> {
+    // Libraries that are opened later find the functions of this one.
+    #[cfg(unix)]
+    let library = {
+        use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+        // SAFETY: these names belong to NVIDIA's libraries, whose initialisers may run at any time.
+        unsafe { Library::open(Some(name), RTLD_NOW | RTLD_GLOBAL)? }.into()
+    };
+    #[cfg(not(unix))]
+    // SAFETY: as above.
+    let library = unsafe { libloading::Library::new(name)? };
     // Functions of it are kept in statics, here and in `cudarc`.
     Ok(Box::leak(Box::new(library)))
 }
@@ -129,6 +135,20 @@ mod tests {
             assert!(sentence.contains(&opening), "{sentence}");
             assert!(sentence.contains(&*folder.path().to_string_lossy()), "{sentence}");
         }
+    }
+
+    #[test]
+    fn nccl_is_opened_by_its_path() {
+        let Some(opened) = for_tests(Library::Nccl) else { return };
+        let mut version = 0;
+        // SAFETY: NCCL's header declares this function so; one number is written.
+        let status = unsafe {
+            let get: libloading::Symbol<'_, unsafe extern "C" fn(*mut i32) -> i32> =
+                opened.library.get(b"ncclGetVersion").unwrap();
+            get(&raw mut version)
+        };
+        assert_eq!(status, 0);
+        assert!(version >= 20000, "{version} of {}", opened.path);
     }
 
     #[test]

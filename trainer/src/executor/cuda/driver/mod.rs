@@ -11,6 +11,8 @@ mod memory;
 mod missing;
 mod products;
 pub mod search;
+#[cfg(test)]
+mod tests;
 mod upload;
 
 pub use event::Event;

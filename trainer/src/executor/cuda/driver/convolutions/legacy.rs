@@ -276,6 +276,19 @@ mod tests {
     }
 
     #[test]
+    fn performances_lie_as_in_cudnns_header() {
+        use std::mem::offset_of;
+
+        use cudarc::cudnn::sys::cudnnConvolutionFwdAlgoPerf_t as Header;
+        assert_eq!(size_of::<Performance>(), size_of::<Header>());
+        assert_eq!(offset_of!(Performance, status), offset_of!(Header, status));
+        assert_eq!(offset_of!(Performance, milliseconds), offset_of!(Header, time));
+        assert_eq!(offset_of!(Performance, workspace_bytes), offset_of!(Header, memory));
+        assert_eq!(offset_of!(Performance, deterministic), offset_of!(Header, determinism));
+        assert_eq!(offset_of!(Performance, math_type), offset_of!(Header, mathType));
+    }
+
+    #[test]
     fn sizes_beyond_what_cudnn_counts_are_refused() {
         assert_eq!(in_c([0, 7]).unwrap(), [0, 7]);
         assert!(in_c([1 << 31]).is_err());
