@@ -35,7 +35,7 @@ impl Training<'_> {
     }
 
     fn learning_rate(step: u64) -> f64 {
-        0.02 * (step + 1) as f64
+        0.002 * (step + 1) as f64
     }
 
     fn on_cpu<E: Element>(&self) -> Replica {
@@ -141,7 +141,7 @@ impl Training<'_> {
 fn ten_steps_of_lars_are_those_of_the_cpu() {
     let training = Training {
         case: &SMALL,
-        rule: Rule::Lars(Lars { coefficient: 0.1, momentum_correction: true, ..Lars::default() }),
+        rule: Rule::Lars(Lars { coefficient: 1.0, momentum_correction: true, ..Lars::default() }),
         loss_scale: LossScaleConfig::Static(StaticScale { scale: 8.0 }),
         format: NumberFormat::F32,
     };
@@ -165,7 +165,8 @@ fn overflows_are_skipped_and_the_scale_follows() {
         loss_scale: LossScaleConfig::Dynamic(dynamic),
         format: NumberFormat::F16,
     };
-    let outcomes = training.compare::<f16>(16, 2e-1);
+    // Rounding alone makes gradients of the first layers differ by a twentieth from step to step.
+    let outcomes = training.compare::<f16>(14, 2e-1);
     let skipped = outcomes.iter().filter(|outcome| outcome.verdict == Verdict::Skip).count();
     assert!((1..12).contains(&skipped), "{outcomes:?}");
 }
