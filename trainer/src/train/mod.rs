@@ -7,6 +7,7 @@
 //!
 //! Rank 0 tells a [`Watch`] how it goes, and alone writes checkpoints and logs.
 
+mod begin;
 mod data;
 mod error;
 mod evaluate;

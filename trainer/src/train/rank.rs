@@ -6,18 +6,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
-use foretrain_sim::located::Problem;
 use foretrain_sim::random::Streams;
 use foretrain_sim::recording::{EventKind, NumberFormat};
 use half::{bf16, f16};
 use rand::Rng;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use sha2::{Digest, Sha256};
 
 use super::log::Logs;
-use super::saved;
 use super::{Losses, News, Report, Setup, TrainError, Watch};
-use crate::checkpoint::{self, CheckpointFolder, Expected};
+use crate::checkpoint::CheckpointFolder;
 use crate::communicator::Communicator;
 use crate::config::Every;
 use crate::data::augment::Preparation;
@@ -50,7 +47,8 @@ pub(super) struct RankRun<'a> {
     pub(super) logs: Option<Logs>,
     pub(super) local_ranks: u32,
     pub(super) done: u64,
-    resumed: Option<PathBuf>,
+    /// The checkpoint that it went on from.
+    pub(super) resumed: Option<PathBuf>,
     pub(super) best_top1: Option<f64>,
     pub(super) checkpoint: Option<PathBuf>,
     /// The step at which the last checkpoint was written.
@@ -146,63 +144,6 @@ impl<'a> RankRun<'a> {
 
     pub(super) fn rank(&self) -> u32 {
         self.replica.communication.rank()
-    }
-
-    /// Takes weights from the latest checkpoint, or from the file that the configuration names.
-    ///
-    /// Rank 0 says which checkpoint it is, so that all take the same. All ranks must have been told
-    /// the same and begin with the same weights.
-    fn begin(&mut self) -> Result<(), TrainError> {
-        let setup = self.setup;
-        let output = &setup.config.output;
-        let mut latest = None;
-        if self.rank() == 0 {
-            let keep = NonZeroUsize::new(output.keep as usize).unwrap_or(NonZeroUsize::MIN);
-            let folder = CheckpointFolder::open(&output.checkpoints(), keep)?;
-            latest = folder.latest()?;
-            self.folder = Some(folder);
-            self.logs = Some(Logs::open(setup)?);
-        }
-        let name = latest.as_ref().and_then(|path| path.file_name());
-        let name = name.map_or(String::new(), |name| name.to_string_lossy().into_owned());
-        let names = self.exchange("exchange of the checkpoint's name", name)?;
-        let settings = self.exchange("exchange of settings", setup.agreement())?;
-        agree("the settings", &settings)?;
-        if let Some(name) = names.first().filter(|name| !name.is_empty()) {
-            let path = output.checkpoints().join(name);
-            let settings = Some(&setup.fingerprint);
-            let checkpoint =
-                checkpoint::load(&path, &Expected { tensors: &setup.tensors, settings })?;
-            self.done = checkpoint.state.progress.step;
-            self.best_top1 = checkpoint.state.best_top1;
-            saved::restore(setup, &mut self.replica, checkpoint)?;
-            self.saved_at = Some(self.done);
-            self.resumed = Some(path);
-        } else if let Some(path) = &setup.config.network.weights {
-            let model = checkpoint::load_weights(path, &setup.tensors)
-                .map_err(|error| Problem::new("network.weights", error.to_string()))?;
-            saved::load_model(setup, &mut self.replica, &model)?;
-        }
-        let weights = self.exchange("exchange of the weights' hashes", self.weights_hash())?;
-        agree("the first weights", &weights)
-    }
-
-    /// What every rank says, in the order of ranks.
-    fn exchange(&self, name: &'static str, own: String) -> Result<Vec<String>, TrainError> {
-        let pending =
-            self.replica.communication.ask(move |all| all.all_gather(name, own.as_bytes()));
-        let said = pending.wait()??;
-        Ok(said.iter().map(|said| String::from_utf8_lossy(said).into_owned()).collect())
-    }
-
-    fn weights_hash(&self) -> String {
-        let mut hash = Sha256::new();
-        for parameter in self.setup.plan.parameter_ids() {
-            for weight in self.replica.weights.of(parameter) {
-                hash.update(weight.to_le_bytes());
-            }
-        }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Trains.
@@ -403,14 +344,6 @@ impl<'a> RankRun<'a> {
             }
         }
         Ok(sums)
-    }
-}
-
-/// Whether all ranks say the same.
-pub(super) fn agree(what: &'static str, said: &[String]) -> Result<(), TrainError> {
-    match said.iter().position(|own| Some(own) != said.first()) {
-        Some(rank) => Err(TrainError::Disagreement { rank: rank as u32, what }),
-        None => Ok(()),
     }
 }
 

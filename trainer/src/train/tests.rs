@@ -337,8 +337,8 @@ fn a_run_that_reached_its_target_has_nothing_left_to_do() {
 #[test]
 fn ranks_that_were_told_different_things_do_not_train() {
     let said = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-    assert!(rank::agree("the settings", &said(&["a", "a", "a"])).is_ok());
-    let error = rank::agree("the settings", &said(&["a", "a", "b"])).unwrap_err();
+    assert!(begin::agree("the settings", &said(&["a", "a", "a"])).is_ok());
+    let error = begin::agree("the settings", &said(&["a", "a", "b"])).unwrap_err();
     assert!(matches!(error, TrainError::Disagreement { rank: 2, .. }));
     assert!(error.to_string().starts_with("the settings of rank 2 are not those of rank 0"));
 }
