@@ -22,6 +22,14 @@ use crate::executor::{
 use crate::plan::buckets::Buckets;
 use crate::plan::{ParameterId, Plan};
 
+/// A program, and whether the device is ready to train and to evaluate with it.
+#[derive(Debug)]
+struct Prepared {
+    program: Program,
+    training: bool,
+    evaluation: bool,
+}
+
 /// Runs a plan on a device.
 #[derive(Debug)]
 pub struct DeviceExecutor<D> {
@@ -31,7 +39,7 @@ pub struct DeviceExecutor<D> {
     settings: ExecutorSettings,
     memory: Memory,
     /// For each number of images that came.
-    programs: BTreeMap<usize, Program>,
+    programs: BTreeMap<usize, Prepared>,
     round: Vec<Work>,
     /// Images of this pass.
     images: usize,
@@ -84,7 +92,7 @@ impl<D: Device> DeviceExecutor<D> {
             is_unrounded: true,
             away,
         };
-        executor.program(capacity)?;
+        executor.lower(capacity)?;
         Ok(executor)
     }
 
@@ -100,16 +108,41 @@ impl<D: Device> DeviceExecutor<D> {
         &mut self.device
     }
 
-    /// Gets ready for so many images.
-    fn program(&mut self, images: usize) -> Result<(), ExecutorError> {
-        if self.programs.contains_key(&images) {
-            return Ok(());
+    /// Lowers the plan for so many images.
+    fn lower(&mut self, images: usize) -> Result<(), ExecutorError> {
+        if !self.programs.contains_key(&images) {
+            let program = program(&self.plan, &self.memory, &self.settings, images)?;
+            let prepared = Prepared { program, training: false, evaluation: false };
+            self.programs.insert(images, prepared);
         }
-        let program = program(&self.plan, &self.memory, &self.settings, images)?;
-        let all: Vec<Work> = program.all().cloned().collect();
-        self.device.prepare(&all)?;
-        self.programs.insert(images, program);
         Ok(())
+    }
+
+    /// Gets ready for passes over the images at hand. What the device tries out overwrites
+    /// activations and gradients, so images are taken after this.
+    fn prepare(&mut self, mode: Mode) -> Result<(), ExecutorError> {
+        let Some(prepared) = self.programs.get_mut(&self.images) else { return Ok(()) };
+        let (is_ready, work): (_, Vec<Work>) = match mode {
+            Mode::Train => (&mut prepared.training, prepared.program.training().cloned().collect()),
+            Mode::Evaluate => {
+                (&mut prepared.evaluation, prepared.program.evaluation().cloned().collect())
+            }
+        };
+        if !std::mem::replace(is_ready, true) {
+            self.device.prepare(&work)?;
+        }
+        Ok(())
+    }
+
+    /// Begins passes: rounds weights that came, and takes the images.
+    fn begin(&mut self, mode: Mode) -> Result<(), ExecutorError> {
+        self.prepare(mode)?;
+        if std::mem::take(&mut self.is_unrounded) {
+            for work in &self.round {
+                self.device.enqueue(work)?;
+            }
+        }
+        self.run(|program| &program.take)
     }
 
     /// Does what `choose` takes from the program of this pass.
@@ -117,18 +150,8 @@ impl<D: Device> DeviceExecutor<D> {
         &mut self,
         choose: impl for<'p> Fn(&'p Program) -> &'p [Work],
     ) -> Result<(), ExecutorError> {
-        if let Some(program) = self.programs.get(&self.images) {
-            for work in choose(program) {
-                self.device.enqueue(work)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Rounds weights that came since it was last done.
-    fn round(&mut self) -> Result<(), ExecutorError> {
-        if std::mem::take(&mut self.is_unrounded) {
-            for work in &self.round {
+        if let Some(prepared) = self.programs.get(&self.images) {
+            for work in choose(&prepared.program) {
                 self.device.enqueue(work)?;
             }
         }
@@ -137,7 +160,7 @@ impl<D: Device> DeviceExecutor<D> {
 
     /// Runs forward and backward in training, by what the device's memory says of the step.
     pub(super) fn passes(&mut self) -> Result<(), ExecutorError> {
-        self.round()?;
+        self.begin(Mode::Train)?;
         for instruction in 0..self.plan.instructions().len() {
             self.run(|program| &program.forward[instruction])?;
         }
@@ -169,15 +192,15 @@ impl<D: Device> DeviceExecutor<D> {
         {
             return Err(ExecutorError::Label { image, label, classes });
         }
-        self.program(found)?;
+        self.lower(found)?;
         self.images = found;
         self.device.write(self.memory.staging, &bytes_of(images))?;
         let labels: Vec<u8> = labels.iter().flat_map(|label| label.to_le_bytes()).collect();
-        self.device.write(self.memory.labels, &labels)?;
-        self.run(|program| &program.take)
+        Ok(self.device.write(self.memory.labels, &labels)?)
     }
 
-    /// Says what is of this pass.
+    /// Says what is of this pass. In evaluation nothing is, and the state of an optimizer that the
+    /// same memory keeps must stay.
     fn tell(&mut self, pass: Pass) -> Result<(), ExecutorError> {
         let input = StepInput {
             learning_rate: 0.0,
@@ -252,9 +275,11 @@ impl<D: Device> Executor for DeviceExecutor<D> {
     }
 
     fn forward(&mut self, instruction: usize, pass: Pass) -> Result<(), ExecutorError> {
-        self.round()?;
         if instruction == 0 {
-            self.tell(pass)?;
+            self.begin(pass.mode)?;
+            if pass.mode == Mode::Train {
+                self.tell(pass)?;
+            }
         }
         match pass.mode {
             Mode::Evaluate => self.run(|program| &program.evaluate[instruction]),

@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
+use super::arguments::Address;
 use super::arguments::optimizer::{StepInput, StepState};
 use super::device::Device;
 use super::executor::DeviceExecutor;
 use super::filters::{from_device, to_device};
 use super::lower::{OptimizerTables, tables};
 use super::work::Work;
-use crate::executor::{Batch, Executor as _, ExecutorError};
+use crate::executor::{Batch, Executor as _, ExecutorError, LossSum, Mode, Pass};
 use crate::loss_scale::{LossScaleConfig, LossScaleState, LossScaler, Verdict};
 use crate::model::Weights;
 use crate::optimizer::{OptimizerState, Rule, TensorMemory};
@@ -91,11 +92,7 @@ impl<D: Device> DeviceStep<D> {
     }
 
     /// One tensor in the order inside.
-    fn tensor(
-        &mut self,
-        id: ParameterId,
-        at: super::arguments::Address,
-    ) -> Result<Vec<f32>, ExecutorError> {
+    fn tensor(&mut self, id: ParameterId, at: Address) -> Result<Vec<f32>, ExecutorError> {
         let parameter = &self.plan.parameters()[id.get()];
         let values = self.executor.floats(at, parameter.elements())?;
         Ok(from_device(parameter, &values))
@@ -168,6 +165,20 @@ impl<D: Device> DeviceStep<D> {
     #[must_use]
     pub const fn loss_scale(&self) -> LossScaleConfig {
         self.loss_scale
+    }
+
+    /// The losses of a batch with the running statistics, without learning.
+    ///
+    /// # Errors
+    /// The batch does not fit, or the device failed.
+    pub fn evaluate(&mut self, batch: &Batch) -> Result<LossSum, ExecutorError> {
+        self.executor.load_batch(batch)?;
+        let pass =
+            Pass { mode: Mode::Evaluate, gradient_factor: 0.0, dropout_key: 0, first_image: 0 };
+        for instruction in 0..self.plan.instructions().len() {
+            self.executor.forward(instruction, pass)?;
+        }
+        self.executor.loss()
     }
 
     fn read_state(&mut self) -> Result<StepState, ExecutorError> {

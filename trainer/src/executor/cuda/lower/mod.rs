@@ -67,10 +67,15 @@ pub struct Program {
 }
 
 impl Program {
-    /// All work, to get ready for.
-    pub fn all(&self) -> impl Iterator<Item = &Work> {
-        let instructions = self.forward.iter().chain(&self.evaluate).chain(&self.backward);
+    /// The work of training, to get ready for.
+    pub fn training(&self) -> impl Iterator<Item = &Work> {
+        let instructions = self.forward.iter().chain(&self.backward);
         self.take.iter().chain(instructions.flatten()).chain(&self.commit)
+    }
+
+    /// The work of evaluation, to get ready for.
+    pub fn evaluation(&self) -> impl Iterator<Item = &Work> {
+        self.take.iter().chain(self.evaluate.iter().flatten())
     }
 }
 

@@ -186,6 +186,9 @@ fn a_device_goes_on_from_a_checkpoint_bit_by_bit() {
         whole.step(&batch, training.numbers(step)).unwrap();
     }
     let (optimizer, scale) = whole.state().unwrap();
+    let loss = whole.evaluate(&SMALL.batch(3)).unwrap();
+    assert_eq!(whole.state().unwrap(), (optimizer.clone(), scale), "an evaluation changed it");
+    assert_eq!(whole.evaluate(&SMALL.batch(3)).unwrap(), loss);
     let plan = SMALL.plan().0;
     let mut second = training.on_device();
     let weights = whole.weights().unwrap();
