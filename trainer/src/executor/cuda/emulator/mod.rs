@@ -1,11 +1,12 @@
 //! A GPU for tests: the kernels' text compiled for this machine, run block by block.
 //!
 //! `host.h` says how a block's threads take turns. Only the C compiler that Rust links with is
-//! needed.
+//! needed. The same tests can run on a real GPU ([`hardware`]).
 
 #![expect(unsafe_code, reason = "compiled C is called through pointers")]
 
 pub(crate) mod device;
+mod hardware;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,7 @@ use super::kernels::{format_number, source};
 /// The kernels for one format, compiled for this machine.
 #[derive(Debug, Clone)]
 pub(crate) struct Emulator {
+    format: NumberFormat,
     library: Arc<Library>,
 }
 
@@ -35,12 +37,16 @@ impl Emulator {
         let number = format_number(format);
         let mut compiled = COMPILED.lock().unwrap();
         let library = compiled.entry(number).or_insert_with(|| Arc::new(compile(number)));
-        Self { library: Arc::clone(library) }
+        Self { format, library: Arc::clone(library) }
     }
 
     /// Runs a kernel to its end.
     pub(crate) fn launch(&self, launch: &Launch) {
         assert!(launch.blocks > 0, "{} on an empty grid", launch.kernel);
+        if hardware::is_wanted() {
+            hardware::launch(self.format, launch);
+            return;
+        }
         // SAFETY: emulator/host.h defines this symbol with this type for every kernel; it reads as
         // many bytes of the arguments as the structure has, which a test compares.
         let kernel = unsafe {
@@ -75,10 +81,12 @@ fn compile(format: u32) -> Library {
     let folder = tempfile::tempdir().unwrap();
     let [text, library] = ["kernels.c", "kernels.so"].map(|name| folder.path().join(name));
     std::fs::write(&text, source()).unwrap();
+    std::fs::write(folder.path().join("host.h"), include_str!("host.h")).unwrap();
     let output = Command::new("cc")
         .args(["-std=gnu11", "-O2", "-ffp-contract=off", "-fPIC", "-shared", "-Wall", "-Werror"])
         .args(["-Wno-unused-function", "-DFORETRAIN_HOST", &format!("-DELEMENT={format}")])
-        .arg(concat!("-I", env!("CARGO_MANIFEST_DIR"), "/src/executor/cuda/emulator"))
+        .arg("-I")
+        .arg(folder.path())
         .arg("-o")
         .args([&library, &text])
         .arg("-lm")
@@ -93,32 +101,55 @@ fn compile(format: u32) -> Library {
 /// format, so that what was never written is seen.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    words: Vec<u128>,
+    words: Words,
     taken: usize,
+}
+
+/// What memory is made of.
+#[derive(Debug)]
+enum Words {
+    Own(Vec<u128>),
+    /// With a GPU.
+    Shared(&'static mut [u128]),
+}
+
+impl Words {
+    fn all(&self) -> &[u128] {
+        match self {
+            Self::Own(words) => words,
+            Self::Shared(words) => words,
+        }
+    }
 }
 
 const ALIGNMENT: usize = 256;
 
 impl Memory {
     pub(crate) fn new(bytes: usize) -> Self {
-        Self { words: vec![u128::MAX; (bytes + ALIGNMENT).div_ceil(16)], taken: 0 }
+        let words = (bytes + ALIGNMENT).div_ceil(16);
+        let words = if hardware::is_wanted() {
+            Words::Shared(hardware::memory(words))
+        } else {
+            Words::Own(vec![u128::MAX; words])
+        };
+        Self { words, taken: 0 }
     }
 
     fn base(&self) -> usize {
-        (self.words.as_ptr() as usize).next_multiple_of(ALIGNMENT)
+        (self.words.all().as_ptr() as usize).next_multiple_of(ALIGNMENT)
     }
 
     /// A place for so many bytes.
     pub(crate) fn take(&mut self, bytes: usize) -> Address {
         let start = self.taken.next_multiple_of(ALIGNMENT);
         self.taken = start + bytes;
-        assert!(self.taken + ALIGNMENT <= self.words.len() * 16, "the memory is too small");
+        assert!(self.taken + ALIGNMENT <= self.words.all().len() * 16, "the memory is too small");
         Address((self.base() + start) as u64)
     }
 
     fn slice<T: Copy>(&mut self, at: Address, count: usize) -> &mut [T] {
         let (base, bytes) = (self.base() as u64, (count * size_of::<T>()) as u64);
-        assert!(at.0 >= base && at.0 + bytes <= base + (self.words.len() * 16) as u64);
+        assert!(at.0 >= base && at.0 + bytes <= base + (self.words.all().len() * 16) as u64);
         assert!(at.0.is_multiple_of(align_of::<T>() as u64));
         // SAFETY: inside the memory (asserted), aligned (asserted), borrowed alone; all bits are
         // values of the plain numbers that this is called with.

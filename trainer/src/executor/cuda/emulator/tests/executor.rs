@@ -12,8 +12,10 @@ use foretrain_sim::workload::{Architecture, Shape, Size};
 use half::{bf16, f16};
 use rayon::ThreadPoolBuilder;
 
+use super::super::super::driver::Gpu;
 use super::super::super::executor::DeviceExecutor;
 use super::super::device::EmulatedDevice;
+use super::super::hardware;
 use crate::executor::cpu::{CpuExecutor, Element};
 use crate::executor::{
     Batch, Executor, ExecutorError, ExecutorSettings, GradientBuffer, LossSum, Mode, Pass,
@@ -139,7 +141,11 @@ impl Case {
 
     /// Compares both in single precision: numbers may differ by `tolerance` of their tensor's norm.
     fn compare(&self, tolerance: f64) {
-        let (cpu, device) = (self.on_cpu::<f32>(), self.on_device(NumberFormat::F32));
+        self.compare_outcome(&self.on_device(NumberFormat::F32), tolerance);
+    }
+
+    fn compare_outcome(&self, device: &Outcome, tolerance: f64) {
+        let cpu = self.on_cpu::<f32>();
         for (what, cpu, device) in
             [("loss", cpu.loss, device.loss), ("evaluated", cpu.evaluated, device.evaluated)]
         {
@@ -149,7 +155,7 @@ impl Case {
         }
         let (plan, _) = self.plan();
         for (index, parameter) in plan.parameters().iter().enumerate() {
-            let difference = cpu.distance(index, &device);
+            let difference = cpu.distance(index, device);
             assert!(difference < tolerance, "{}: {difference:e}", parameter.name);
         }
         for (cpu, device) in cpu.statistics.iter().zip(&device.statistics) {
@@ -163,16 +169,20 @@ impl Case {
     /// In half precision both differ from single precision: the device by no more than twice what
     /// the CPU does.
     fn compare_rounded<E: Element>(&self, format: NumberFormat) {
+        self.compare_rounded_outcome::<E>(format, &self.on_device(format));
+    }
+
+    fn compare_rounded_outcome<E: Element>(&self, format: NumberFormat, device: &Outcome) {
         let exact = self.on_cpu::<f32>();
-        let (cpu, device) = (self.on_cpu::<E>(), self.on_device(format));
+        let cpu = self.on_cpu::<E>();
         let (plan, _) = self.plan();
         for (index, parameter) in plan.parameters().iter().enumerate() {
-            let (of_cpu, of_device) = (exact.distance(index, &cpu), exact.distance(index, &device));
+            let (of_cpu, of_device) = (exact.distance(index, &cpu), exact.distance(index, device));
             let limit = 2.0 * of_cpu + 1e-3;
             assert!(of_device < limit, "{format:?} {}: {of_device:e}, {of_cpu:e}", parameter.name);
         }
         let error = |outcome: &Outcome| (outcome.loss.loss / exact.loss.loss - 1.0).abs();
-        assert!(error(&device) < 2.0 * error(&cpu) + 1e-3, "{:?}, {:?}", device.loss, cpu.loss);
+        assert!(error(device) < 2.0 * error(&cpu) + 1e-3, "{:?}, {:?}", device.loss, cpu.loss);
     }
 }
 
@@ -202,6 +212,25 @@ pub(super) fn distance(a: &[f64], b: &[f64]) -> f64 {
     let difference: f64 = a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum();
     let norm: f64 = a.iter().map(|a| a * a).sum();
     (difference / norm.max(1e-30)).sqrt()
+}
+
+/// With a GPU, its own convolutions and products too.
+#[test]
+fn networks_on_a_gpu_are_those_of_the_cpu() {
+    if !hardware::is_wanted() {
+        println!("skipped: FORETRAIN_KERNELS=gpu says that there is a GPU");
+        return;
+    }
+    let choices = tempfile::tempdir().unwrap();
+    let on_gpu = |format| {
+        let gpu = Gpu::open(0, format, choices.path()).unwrap();
+        let (plan, buckets) = SMALL.plan();
+        let executor = DeviceExecutor::new(gpu, plan, buckets, SMALL.settings(), format);
+        SMALL.outcome(&mut executor.unwrap())
+    };
+    SMALL.compare_outcome(&on_gpu(NumberFormat::F32), 1e-3);
+    SMALL.compare_rounded_outcome::<f16>(NumberFormat::F16, &on_gpu(NumberFormat::F16));
+    SMALL.compare_rounded_outcome::<bf16>(NumberFormat::Bf16, &on_gpu(NumberFormat::Bf16));
 }
 
 #[test]
