@@ -84,6 +84,7 @@ impl Event {
     /// # Errors
     /// The driver failed, or work before it.
     pub fn has_passed(&self) -> Result<bool, DeviceError> {
+        self.0.context().bind_to_thread().map_err(called("cuCtxSetCurrent"))?;
         self.0.try_is_complete().map_err(called("cuEventQuery"))
     }
 

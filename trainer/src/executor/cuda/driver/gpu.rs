@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::{CudaContext, CudaStream, result, sys};
 use foretrain_sim::recording::NumberFormat;
@@ -20,6 +20,19 @@ use super::memory::{DeviceMemory, free_and_total};
 use super::products::Products;
 use super::search::Library;
 use super::{called, libraries, missing};
+
+/// Held while work is captured, and while a GPU is waited for to be dropped.
+///
+/// All that a process does on a GPU is done in one context. A call that concerns a whole context fails
+/// while a stream of it is being captured, and spoils the capture, also that of another thread.
+/// What is given while it is held must not wait for another thread that captures or drops a GPU.
+static CAPTURES: Mutex<()> = Mutex::new(());
+
+/// Waits until nothing is being captured in this process, and keeps it so.
+pub(super) fn exclude_captures() -> MutexGuard<'static, ()> {
+    // Nothing is behind the lock that a panic could have left half done.
+    CAPTURES.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Threads of each block, as the kernels have it.
 const THREADS: u32 = 256;
@@ -142,7 +155,7 @@ impl Gpu {
     }
 
     /// Waiting, and copies from and to memory that the driver has to stage, cannot be captured.
-    fn refuse_while_capturing(&self, call: &str) -> Result<(), DeviceError> {
+    pub(super) fn refuse_while_capturing(&self, call: &str) -> Result<(), DeviceError> {
         if self.capturing {
             let problem = "work is being captured".to_owned();
             return Err(DeviceError::Call { call: call.to_owned(), problem });
@@ -162,8 +175,11 @@ impl Gpu {
 
 impl Drop for Gpu {
     fn drop(&mut self) {
-        // Memory and kernels may be in use, on other streams too. Nothing can be done about a failure.
-        let _ = self.context.synchronize();
+        // Memory and kernels may be in use. Other streams are waited for by those who have them. To
+        // wait for the whole context would spoil a capture of another GPU of this process that
+        // shares it. Nothing can be done about a failure.
+        let _alone = exclude_captures();
+        let _ = self.stream.synchronize();
     }
 }
 
@@ -357,12 +373,12 @@ mod tests {
 
     #[test]
     fn without_a_driver_the_sentence_says_so() {
-        let folder = tempfile::tempdir().unwrap();
-        let opened = Gpu::open(0, NumberFormat::F16, folder.path());
         if libraries::open(Library::Cuda).is_ok() {
             println!("skipped: there is a driver");
             return;
         }
+        let folder = tempfile::tempdir().unwrap();
+        let opened = Gpu::open(0, NumberFormat::F16, folder.path());
         assert_eq!(
             opened.unwrap_err().to_string(),
             "the NVIDIA driver was not found: libcuda.so.1 is in none of the dynamic linker's \

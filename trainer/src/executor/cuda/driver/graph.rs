@@ -8,7 +8,7 @@ use cudarc::driver::{CudaGraph, CudaStream, sys};
 
 use super::super::device::DeviceError;
 use super::called;
-use super::gpu::Gpu;
+use super::gpu::{Gpu, exclude_captures};
 
 /// Captured work.
 ///
@@ -29,11 +29,43 @@ impl std::fmt::Debug for Graph {
 // GPU that is borrowed alone, and dropped by its owner.
 unsafe impl Send for Graph {}
 
+impl Drop for Graph {
+    fn drop(&mut self) {
+        // The driver's graph, which goes after this, is destroyed in the context of the calling
+        // thread. Nothing can be done about a failure.
+        let _ = self.stream.context().bind_to_thread();
+    }
+}
+
+/// A GPU whose stream is being captured. If what is given panics, the capture is ended all the same:
+/// the stream would do nothing any more.
+struct Capturing<'a>(&'a mut Gpu);
+
+impl Capturing<'_> {
+    fn end(&mut self) -> Result<Option<CudaGraph>, DeviceError> {
+        self.0.capturing = false;
+        self.0
+            .stream
+            .end_capture(sys::CUgraphInstantiate_flags(0))
+            .map_err(called("ending the capture of work"))
+    }
+}
+
+impl Drop for Capturing<'_> {
+    fn drop(&mut self) {
+        if self.0.capturing {
+            // Nothing can be done about a failure.
+            let _ = self.end();
+        }
+    }
+}
+
 impl Gpu {
     /// Captures what `give` gives to the GPU, without doing it. Work on other streams that waits for
     /// an event of this stream, and for which this stream waits at the end, is captured too.
     ///
     /// All work must have been done once before, so that nothing is loaded while it is captured.
+    /// Captures of a process take turns: `give` must not wait for that of another thread.
     ///
     /// # Errors
     /// Those of `give`; [`DeviceError::Call`] if something in it cannot be captured.
@@ -46,14 +78,16 @@ impl Gpu {
             return Err(DeviceError::Call { call: "capturing work".to_owned(), problem }.into());
         }
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        let _alone = exclude_captures();
         self.stream.begin_capture(mode).map_err(called("cuStreamBeginCapture"))?;
         self.capturing = true;
-        let given = give(self);
-        self.capturing = false;
+        let mut capturing = Capturing(self);
+        let given = give(capturing.0);
         // Also after an error: the stream does nothing before its capture has ended.
-        let graph = self.stream.end_capture(sys::CUgraphInstantiate_flags(0));
+        let graph = capturing.end();
+        drop(capturing);
         given?;
-        let graph = graph.map_err(called("ending the capture of work"))?.ok_or_else(|| {
+        let graph = graph?.ok_or_else(|| {
             let problem = "the driver returns no graph".to_owned();
             DeviceError::Call { call: "ending the capture of work".to_owned(), problem }
         })?;

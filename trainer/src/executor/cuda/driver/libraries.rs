@@ -35,7 +35,8 @@ pub fn open(library: Library) -> Result<Opened, DeviceError> {
     if let Some(opened) = opened.get(&library) {
         return Ok(opened.clone());
     }
-    let machine = Machine { variable: &|name| std::env::var_os(name), list: &list };
+    let link = |path: &Path| std::fs::read_link(path).ok();
+    let machine = Machine { variable: &|name| std::env::var_os(name), list: &list, link: &link };
     let found = find(library, machine)?;
     opened.insert(library, found.clone());
     Ok(found)
@@ -53,6 +54,7 @@ fn find(library: Library, machine: Machine<'_>) -> Result<Opened, DeviceError> {
     for path in machine.candidates(library) {
         match open_file(path.as_os_str()) {
             Ok(opened) if reaches_cudarc(library) => {
+                open_companions(library, &path);
                 return Ok(Opened { library: opened, path: path.to_string_lossy().into_owned() });
             }
             Ok(_) => failed.push(format!("{} has another name inside", path.display())),
@@ -76,6 +78,19 @@ fn open_file(name: &OsStr) -> Result<&'static libloading::Library, libloading::E
     let library = unsafe { libloading::Library::new(name)? };
     // Functions of it are kept in statics, here and in `cudarc`.
     Ok(Box::leak(Box::new(library)))
+}
+
+/// Opens what a library asks the dynamic linker for by name when it is used. NVRTC 13.0 does not say
+/// that its built-in functions lie beside it, so the linker finds them only if they are open.
+fn open_companions(library: Library, path: &Path) {
+    let Some(folder) = path.parent() else { return };
+    for file in list(folder) {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if library.companions().iter().any(|start| name.starts_with(start)) {
+            // What is missing then is reported by the library, when it looks for it.
+            let _ = open_file(file.as_os_str());
+        }
+    }
 }
 
 /// Whether `cudarc` finds a library that is open, where it is used through `cudarc`.
@@ -126,7 +141,7 @@ mod tests {
         let path = folder.path().as_os_str().to_owned();
         let variable = |name: &str| (name == "LD_LIBRARY_PATH").then(|| path.clone());
         let here = |asked: &Path| if asked == folder.path() { list(asked) } else { Vec::new() };
-        let machine = Machine { variable: &variable, list: &here };
+        let machine = Machine { variable: &variable, list: &here, link: &|_| None };
         // A machine with cuDNN in the linker's own folders finds it there.
         if let Err(error) = find(Library::Cudnn, machine) {
             let sentence = error.to_string();

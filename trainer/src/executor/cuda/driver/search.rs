@@ -43,6 +43,15 @@ impl Library {
         }
     }
 
+    /// How the names of files begin that the library itself opens by name, in its own folder.
+    #[must_use]
+    pub const fn companions(self) -> &'static [&'static str] {
+        match self {
+            Self::Nvrtc => &["libnvrtc-builtins.so."],
+            Self::Cuda | Self::CublasLt | Self::Cudnn | Self::Nccl => &[],
+        }
+    }
+
     /// What to install, for the end of a message.
     #[must_use]
     pub const fn remedy(self) -> &'static str {
@@ -63,6 +72,8 @@ pub struct Machine<'a> {
     pub variable: &'a dyn Fn(&str) -> Option<OsString>,
     /// The paths in a folder, sorted; none if there is no such folder.
     pub list: &'a dyn Fn(&Path) -> Vec<PathBuf>,
+    /// Where a symbolic link leads, in one step; none if there is no such link.
+    pub link: &'a dyn Fn(&Path) -> Option<PathBuf>,
 }
 
 impl Machine<'_> {
@@ -117,7 +128,14 @@ impl Machine<'_> {
             let python = folder.join("python3");
             (self.list)(folder).contains(&python)
         });
-        prefixes.extend(python.as_deref().and_then(Path::parent).map(Path::to_path_buf));
+        if let Some(folder) = python {
+            prefixes.extend(folder.parent().map(Path::to_path_buf));
+            // A link on `PATH` often leads to a Python with packages of its own. What it leads to
+            // may be written from the link's folder.
+            let target = (self.link)(&folder.join("python3")).map(|target| folder.join(target));
+            let prefix = target.as_deref().and_then(Path::parent).and_then(Path::parent);
+            prefixes.extend(prefix.map(Path::to_path_buf));
+        }
         prefixes.extend(self.paths("HOME").into_iter().map(|home| home.join(".local")));
         // Debian's Python looks there too.
         prefixes.push("/usr/local".into());
@@ -140,10 +158,11 @@ mod tests {
 
     use super::*;
 
-    /// A machine with these variables and files.
+    /// A machine with these variables and files, and this link.
     fn with<T>(
         variables: &[(&str, &str)],
         files: &[&str],
+        link: Option<(&str, &str)>,
         look: impl FnOnce(Machine<'_>) -> T,
     ) -> T {
         let variable = |name: &str| {
@@ -160,11 +179,23 @@ mod tests {
             }
             inside.into_iter().collect()
         };
-        look(Machine { variable: &variable, list: &list })
+        let link = |path: &Path| {
+            link.filter(|(from, _)| Path::new(from) == path).map(|(_, to)| PathBuf::from(to))
+        };
+        look(Machine { variable: &variable, list: &list, link: &link })
     }
 
     fn candidates(variables: &[(&str, &str)], files: &[&str], library: Library) -> Vec<String> {
-        with(variables, files, |machine| {
+        linked(variables, files, None, library)
+    }
+
+    fn linked(
+        variables: &[(&str, &str)],
+        files: &[&str],
+        link: Option<(&str, &str)>,
+        library: Library,
+    ) -> Vec<String> {
+        with(variables, files, link, |machine| {
             let found = machine.candidates(library);
             found.into_iter().map(|path| path.to_string_lossy().into_owned()).collect()
         })
@@ -222,6 +253,31 @@ mod tests {
     fn the_driver_is_left_to_the_dynamic_linker() {
         let stub = ["/usr/local/cuda/lib64/libcuda.so.1"];
         assert_eq!(candidates(&[], &stub, Library::Cuda), [""; 0]);
+    }
+
+    #[test]
+    fn a_python_that_is_a_link_is_followed() {
+        let own = "/usr/local/lib/python3.11/site-packages/nvidia/cu13/lib/libnvrtc.so.13";
+        let other = "/opt/python/lib/python3.11/site-packages/nvidia/cu13/lib/libnvrtc.so.13";
+        let files = ["/usr/local/bin/python3", own, other];
+        let path = [("PATH", "/usr/local/bin")];
+        let link = |to| Some(("/usr/local/bin/python3", to));
+        let found = |to| linked(&path, &files, link(to), Library::Nvrtc);
+        assert_eq!(found("/opt/python/bin/python3.11"), [own, other]);
+        assert_eq!(found("python3.11"), [own]);
+        let elsewhere = Some(("/usr/local/bin/python", "/opt/python/bin/python3.11"));
+        assert_eq!(linked(&path, &files, elsewhere, Library::Nvrtc), [own]);
+    }
+
+    #[test]
+    fn a_link_may_be_written_from_its_own_folder() {
+        let files = [
+            "/home/me/bin/python3",
+            "/home/me/bin/tools/lib/python3.11/site-packages/nvidia/nccl/lib/libnccl.so.2",
+        ];
+        let link = Some(("/home/me/bin/python3", "tools/bin/python3.11"));
+        let found = linked(&[("PATH", "/home/me/bin")], &files, link, Library::Nccl);
+        assert_eq!(found, [files[1]]);
     }
 
     #[test]

@@ -2,6 +2,10 @@
 //!
 //! Numbers are small integers, so that every format holds every sum, whatever its order.
 
+use std::ops::{Deref, DerefMut};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use foretrain_sim::recording::NumberFormat;
 use half::{bf16, f16};
 use tempfile::TempDir;
@@ -14,9 +18,32 @@ use super::super::work::{Convolution, ConvolutionPass, Product, Work};
 use super::{Gpu, Upload};
 use crate::plan::Window;
 
-fn gpu(format: NumberFormat, choices: &TempDir) -> Option<Gpu> {
+/// A GPU that no other test uses: tests run one after another, so that none finds the memory taken.
+struct OwnGpu {
+    // Goes before the lock is given back.
+    gpu: Gpu,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Deref for OwnGpu {
+    type Target = Gpu;
+
+    fn deref(&self) -> &Gpu {
+        &self.gpu
+    }
+}
+
+impl DerefMut for OwnGpu {
+    fn deref_mut(&mut self) -> &mut Gpu {
+        &mut self.gpu
+    }
+}
+
+fn gpu(format: NumberFormat, choices: &TempDir) -> Option<OwnGpu> {
+    static TESTS: Mutex<()> = Mutex::new(());
+    let alone = TESTS.lock().unwrap_or_else(PoisonError::into_inner);
     match Gpu::open(0, format, choices.path()) {
-        Ok(gpu) => Some(gpu),
+        Ok(gpu) => Some(OwnGpu { gpu, _alone: alone }),
         Err(error @ DeviceError::Missing(_))
             if std::env::var_os("FORETRAIN_REQUIRE_GPU").is_none() =>
         {
@@ -299,6 +326,16 @@ fn graphs_uploads_and_events_keep_their_order() {
     assert!(refused.to_string().contains("captured"), "{refused}");
     let graph = gpu.capture(|gpu| gpu.enqueue(&work)).unwrap();
     let mut upload = Upload::new(&gpu, count * 4).unwrap();
+    let refused = gpu.capture(|gpu| upload.hold(gpu)).unwrap_err();
+    assert!(refused.to_string().contains("captured"), "{refused}");
+    let refused = gpu.capture(|gpu| upload.release(gpu)).unwrap_err();
+    assert!(refused.to_string().contains("captured"), "{refused}");
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        let _ = gpu.capture::<DeviceError>(|_| panic!("while work is captured"));
+    }));
+    assert!(panicked.is_err());
+    // The stream works again.
+    gpu.finish().unwrap();
     let [start, end] = [(); 2].map(|()| gpu.timed_event().unwrap());
     for round in 0..6 {
         let values: Vec<f32> = numbers(count, round).iter().map(|v| v * round as f32).collect();

@@ -74,16 +74,19 @@ impl Upload {
     /// Lets the GPU's work that is given from now on wait for the copy.
     ///
     /// # Errors
-    /// The driver failed.
+    /// Work is being captured, which would wait for nothing but other captured work; or the driver
+    /// failed.
     pub fn hold(&self, gpu: &Gpu) -> Result<(), DeviceError> {
+        gpu.refuse_while_capturing("waiting for a copy to the GPU")?;
         self.copied.hold(gpu.stream())
     }
 
     /// Lets the next copy wait for the GPU's work that has been given up to now.
     ///
     /// # Errors
-    /// The driver failed.
+    /// Work is being captured, after which a copy cannot wait for it; or the driver failed.
     pub fn release(&self, gpu: &Gpu) -> Result<(), DeviceError> {
+        gpu.refuse_while_capturing("releasing the place of a copy to the GPU")?;
         self.released.record(gpu.stream())
     }
 }

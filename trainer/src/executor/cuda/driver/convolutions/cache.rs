@@ -74,17 +74,18 @@ fn read(path: &Path) -> BTreeMap<String, Choice> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::choice::{Knob, Method};
+    use super::super::choice::{Knob, Method, Source};
     use super::*;
 
     fn engine(index: i64) -> Choice {
         let knobs = vec![Knob { kind: 2, value: 8 }, Knob { kind: 45, value: -1 }];
-        Choice { method: Method::Engine { index, knobs }, microseconds: 35.25 }
+        let method = Method::Engine { index, knobs };
+        Choice { method, source: Source::ExpectedFast, microseconds: 35.25 }
     }
 
     fn legacy() -> Choice {
         let method = Method::Legacy { algorithm: 1, math_type: 3, workspace_bytes: 1 << 33 };
-        Choice { method, microseconds: 0.1 }
+        Choice { method, source: Source::Legacy, microseconds: 0.1 }
     }
 
     #[test]
@@ -131,6 +132,7 @@ mod tests {
             good[..good.len() / 2].to_owned(),
             good.replace("\"version\": 1", "\"version\": 2"),
             good.replace("\"index\"", "\"number\""),
+            good.replace("\"expected-fast\"", "\"guessed\""),
             good.replace("\"microseconds\": 35.25", "\"microseconds\": 35.25, \"more\": 1"),
         ];
         for broken in broken {

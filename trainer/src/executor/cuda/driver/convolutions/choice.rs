@@ -37,12 +37,26 @@ pub(super) enum Method {
     },
 }
 
+/// Who proposed an algorithm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Source {
+    /// cuDNN, among the engines that it expects to be fast.
+    ExpectedFast,
+    /// cuDNN, among the engines that it keeps for cases without a fast one.
+    Fallback,
+    /// cuDNN's older functions.
+    Legacy,
+}
+
 /// The algorithm that was the fastest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Choice {
     /// The algorithm.
     pub(super) method: Method,
+    /// Who proposed it.
+    pub(super) source: Source,
     /// How long it took, in microseconds.
     pub(super) microseconds: f64,
 }

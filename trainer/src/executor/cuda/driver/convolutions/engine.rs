@@ -2,13 +2,14 @@
 
 use std::ffi::c_int;
 
+pub(super) use cudarc::cudnn::sys::cudnnBackendHeurMode_t as Heuristic;
 use cudarc::cudnn::sys::{
-    cudnnBackendAttributeType_t as Type, cudnnBackendHeurMode_t as Heuristic,
-    cudnnBackendNumericalNote_t as Note,
+    cudnnBackendAttributeType_t as Type, cudnnBackendNumericalNote_t as Note,
 };
 use foretrain_sim::recording::NumberFormat;
 
 use super::super::super::device::DeviceError;
+use super::attempts::{Attempts, Stage};
 use super::choice::Knob;
 use super::descriptor::{Attribute as A, Descriptor, Kind, Unfinished};
 use super::functions::{Cudnn, Opaque};
@@ -58,31 +59,50 @@ pub(super) struct Plan {
     pub(super) workspace_bytes: usize,
 }
 
-/// The engines that cuDNN expects to be the fastest for a graph, up to `most`, without those whose
-/// numbers are not wanted or that need more workspace than the limit; if none is left, those that it
-/// keeps for such cases.
+/// The engines that a heuristic of cuDNN proposes for a graph, the best first, up to `most`, without
+/// those whose numbers are not wanted or that need more workspace than the limit. Why others dropped
+/// out is added to `attempts`.
 pub(super) fn candidates(
     target: &Target,
     graph: &Descriptor,
-    format: NumberFormat,
-    most_workspace_bytes: usize,
-    most: usize,
+    heuristic: Heuristic,
+    limits: Limits,
+    attempts: &mut Attempts,
 ) -> Vec<Plan> {
-    for mode in [Heuristic::CUDNN_HEUR_MODE_A, Heuristic::CUDNN_HEUR_MODE_FALLBACK] {
-        // An engine that is refused by this GPU is none; so is a whole list.
-        let Ok(proposals) = proposals(target, graph, mode as c_int) else { continue };
-        let plans: Vec<Plan> = proposals
-            .iter()
-            .filter(|settings| acceptable(settings, format))
-            .filter_map(|settings| plan(target, settings).ok())
-            .filter(|plan| plan.workspace_bytes <= most_workspace_bytes)
-            .take(most)
-            .collect();
-        if !plans.is_empty() {
-            return plans;
+    let proposals = proposals(target, graph, heuristic as c_int);
+    let proposals = attempts.keep(Stage::Proposing, proposals).unwrap_or_default();
+    attempts.proposed(proposals.len());
+    let mut plans = Vec::new();
+    for settings in &proposals {
+        if plans.len() == limits.candidates {
+            break;
         }
+        match attempts.keep(Stage::Noting, acceptable(settings, limits.format)) {
+            Some(true) => {}
+            Some(false) => {
+                attempts.dropped(Stage::Noting);
+                continue;
+            }
+            None => continue,
+        }
+        // An engine that is refused by this GPU is none.
+        let Some(plan) = attempts.keep(Stage::Planning, plan(target, settings)) else { continue };
+        if plan.workspace_bytes > limits.workspace_bytes {
+            attempts.dropped(Stage::Workspace);
+            continue;
+        }
+        plans.push(plan);
     }
-    Vec::new()
+    plans
+}
+
+/// What candidates must keep to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) format: NumberFormat,
+    pub(super) workspace_bytes: usize,
+    /// How many are enough.
+    pub(super) candidates: usize,
 }
 
 /// The settings of engines that cuDNN expects to be fast for a graph.
@@ -119,12 +139,12 @@ fn engine_of(settings: &Descriptor) -> Result<Descriptor, DeviceError> {
     })
 }
 
-fn acceptable(settings: &Descriptor, format: NumberFormat) -> bool {
+fn acceptable(settings: &Descriptor, format: NumberFormat) -> Result<bool, DeviceError> {
     let notes = engine_of(settings).and_then(|engine| {
         let note = Type::CUDNN_TYPE_NUMERICAL_NOTE;
         engine.all_chosen(A::CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, note, MOST_NOTES)
     });
-    notes.is_ok_and(|notes| promises_enough(&notes, format))
+    Ok(promises_enough(&notes?, format))
 }
 
 /// Whether what an engine notes about its numbers is acceptable: runs repeat bit for bit, sums are

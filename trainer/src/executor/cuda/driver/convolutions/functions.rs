@@ -105,11 +105,16 @@ functions! {
     }
 }
 
+/// Of a message of cuDNN, more is not shown.
+const MOST_MESSAGE_BYTES: usize = 512;
+
 /// cuDNN, found and opened.
 pub(crate) struct Cudnn {
     version: usize,
     /// What a status means.
     error_string: unsafe extern "C" fn(c_int) -> *const c_char,
+    /// What went wrong last in this thread, in more words. Absent in some versions.
+    last_error: Option<unsafe extern "C" fn(*mut c_char, usize)>,
     pub(super) graphs: Graphs,
     /// Absent once cuDNN has dropped them, as it has announced.
     pub(super) legacy: Option<Legacy>,
@@ -133,7 +138,9 @@ pub(crate) fn open() -> Result<&'static Cudnn, DeviceError> {
     missing::check_cudnn(version, &opened.path)?;
     let graphs = Graphs::load(&opened)?;
     let legacy = Legacy::load(&opened).ok();
-    Ok(CUDNN.get_or_init(|| Cudnn { version, error_string, graphs, legacy }))
+    // SAFETY: as above.
+    let last_error = unsafe { symbol(&opened, "cudnnGetLastErrorString") }.ok();
+    Ok(CUDNN.get_or_init(|| Cudnn { version, error_string, last_error, graphs, legacy }))
 }
 
 /// # Safety
@@ -153,6 +160,16 @@ impl Cudnn {
         self.version
     }
 
+    /// What cuDNN says of the last failure in this thread, in one line; none if it says nothing.
+    fn last_error(&self) -> Option<String> {
+        let mut text = [0_u8; MOST_MESSAGE_BYTES];
+        // SAFETY: no more is written than there is room for, a zero at its end included.
+        unsafe { (self.last_error?)(text.as_mut_ptr().cast(), text.len()) };
+        let text = CStr::from_bytes_until_nul(&text).ok()?.to_string_lossy();
+        let words: Vec<&str> = text.split_whitespace().collect();
+        (!words.is_empty()).then(|| words.join(" "))
+    }
+
     /// Turns the status of a call into a result.
     pub(super) fn check(&self, call: &str, status: c_int) -> Result<(), DeviceError> {
         if status == 0 {
@@ -163,7 +180,10 @@ impl Cudnn {
             let text = (self.error_string)(status);
             if text.is_null() { c"no message" } else { CStr::from_ptr(text) }
         };
-        let problem = format!("{} ({status})", text.to_string_lossy());
+        let mut problem = format!("{} ({status})", text.to_string_lossy());
+        if let Some(last) = self.last_error() {
+            problem += &format!(": {last}");
+        }
         Err(DeviceError::Call { call: call.to_owned(), problem })
     }
 }

@@ -5,6 +5,7 @@
 
 #![expect(unsafe_code, reason = "descriptors are moved between threads")]
 
+mod attempts;
 mod cache;
 mod choice;
 mod descriptor;
@@ -16,15 +17,18 @@ mod ready;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use cudarc::driver::{CudaContext, CudaStream};
 
+use self::attempts::{Attempts, Stage, is_final};
 use self::cache::Choices;
-use self::choice::{Choice, Method};
+use self::choice::{Choice, Method, Source};
+use self::engine::{Heuristic, Limits};
 use self::functions::Cudnn;
 use self::legacy::LegacyConvolution;
 use self::ready::{Algorithm, Handle, Ready, staged, staged_bytes};
@@ -37,12 +41,22 @@ use super::memory::{DeviceMemory, free_and_total};
 /// No algorithm gets more than this.
 const MOST_WORKSPACE_BYTES: usize = 1 << 30;
 
-/// Engines that are measured for each kind of convolution.
+/// Engines that are measured for each kind of convolution, from each heuristic.
 const MOST_CANDIDATES: usize = 8;
 
 /// Runs before the clock starts, and while it runs.
 const WARM_UP_RUNS: u32 = 2;
 const TIMED_RUNS: u32 = 5;
+
+/// Runs while the clock runs, for algorithms that take less than `SHORT_SECONDS`.
+const SHORT_RUNS: u32 = 50;
+const SHORT_SECONDS: f64 = 15e-6;
+
+/// Times that each candidate is measured. The least counts.
+const ROUNDS: u32 = 2;
+
+/// For so long something runs before anything is measured: an idle GPU raises its clocks only then.
+const WARM_UP: Duration = Duration::from_millis(300);
 
 /// Convolutions on one stream.
 pub(super) struct Convolutions {
@@ -95,14 +109,18 @@ impl Convolutions {
     pub(super) fn prepare(&mut self, convolutions: &[&Convolution]) -> Result<(), DeviceError> {
         let cudnn = self.handle.cudnn;
         let context = Arc::clone(self.handle.stream.context());
-        let new: Vec<&Convolution> =
-            convolutions.iter().copied().filter(|c| !self.ready.contains_key(*c)).collect();
+        let mut seen = HashSet::new();
+        let new: Vec<&Convolution> = convolutions
+            .iter()
+            .copied()
+            .filter(|c| !self.ready.contains_key(*c) && seen.insert(*c))
+            .collect();
         let stage = new.iter().map(|convolution| staged_bytes(convolution)).max().unwrap_or(0);
         let stage = at_least(&mut self.stages, &context, stage)?;
 
         let (free, _) = free_and_total(&context)?;
         let limit = usize::try_from(free).unwrap_or(usize::MAX).min(MOST_WORKSPACE_BYTES);
-        let mut scratch = Scratch { memory: None, limit };
+        let mut scratch = Scratch { memory: None, limit, warm: false };
         let mut chosen = Vec::new();
         for convolution in new {
             let (staged, staging) = staged(convolution, stage);
@@ -110,7 +128,6 @@ impl Convolutions {
             chosen.push((convolution, staged, staging, algorithm));
         }
         drop(scratch);
-        self.unsaved = self.choices.save().err().map(|error| error.to_string());
 
         let wanted = chosen.iter().map(|(.., algorithm)| algorithm.workspace_bytes()).max();
         let workspace = at_least(&mut self.workspaces, &context, wanted.unwrap_or(0))?;
@@ -149,10 +166,12 @@ impl Convolutions {
         let algorithm = match restored {
             Some(algorithm) => Rc::new(algorithm),
             None => {
-                let (algorithm, seconds) = self.fastest(convolution, scratch)?;
+                let Measured { algorithm, source, seconds } = self.fastest(convolution, scratch)?;
                 let microseconds = seconds * 1e6;
-                let choice = Choice { method: algorithm.method(), microseconds };
+                let choice = Choice { method: algorithm.method(), source, microseconds };
                 self.choices.insert(key.clone(), choice);
+                // At once: what is measured next may fail, or be broken off.
+                self.unsaved = self.choices.save().err().map(|error| error.to_string());
                 algorithm
             }
         };
@@ -178,71 +197,155 @@ impl Convolutions {
         }
     }
 
-    fn candidates(&self, convolution: &Convolution, limit: usize) -> Vec<Algorithm> {
+    /// Candidates from one source.
+    fn candidates(
+        &self,
+        convolution: &Convolution,
+        source: Source,
+        limit: usize,
+        attempts: &mut Attempts,
+    ) -> Vec<Algorithm> {
         let (target, format) = (self.handle.target(), convolution.format);
-        let mut candidates = Vec::new();
-        if let Ok(graph) = graph::graph(&target, convolution) {
-            let plans = engine::candidates(&target, &graph, format, limit, MOST_CANDIDATES);
-            candidates.extend(plans.into_iter().map(Algorithm::Engine));
-        }
-        // The older functions count on aligned addresses without asking for them.
-        let aligned = graph::tensors(convolution).iter().all(graph::Tensor::is_aligned);
-        if aligned || candidates.is_empty() {
-            let described = LegacyConvolution::new(target.cudnn, convolution);
-            let handle = target.handle;
-            let best = described.and_then(|described| described.with_best(handle, format, limit));
-            candidates.extend(best.ok().flatten().map(Algorithm::Legacy));
-        }
-        candidates
+        let heuristic = match source {
+            Source::ExpectedFast => Heuristic::CUDNN_HEUR_MODE_A,
+            Source::Fallback => Heuristic::CUDNN_HEUR_MODE_FALLBACK,
+            Source::Legacy => {
+                let described = LegacyConvolution::new(target.cudnn, convolution);
+                let best = described
+                    .and_then(|described| described.with_best(target.handle, format, limit));
+                let best = attempts.keep(Stage::Planning, best).flatten();
+                attempts.proposed(usize::from(best.is_some()));
+                return best.map(Algorithm::Legacy).into_iter().collect();
+            }
+        };
+        let graph = graph::graph(&target, convolution);
+        let Some(graph) = attempts.keep(Stage::Describing, graph) else { return Vec::new() };
+        let limits = Limits { format, workspace_bytes: limit, candidates: MOST_CANDIDATES };
+        let plans = engine::candidates(&target, &graph, heuristic, limits, attempts);
+        plans.into_iter().map(Algorithm::Engine).collect()
     }
 
     /// Measures the candidates on the convolution's own addresses, those on the stage included.
-    /// Returns the fastest and its
-    /// seconds.
     fn fastest(
         &self,
         convolution: &Convolution,
         scratch: &mut Scratch,
-    ) -> Result<(Rc<Algorithm>, f64), DeviceError> {
-        let mut best: Option<(Rc<Algorithm>, f64)> = None;
-        let mut failed = "cuDNN proposes none".to_owned();
-        for algorithm in self.candidates(convolution, scratch.limit) {
-            let context = self.handle.stream.context();
-            let measured = scratch.address(context, algorithm.workspace_bytes()).and_then(|at| {
-                let algorithm = Rc::new(algorithm);
-                let cudnn = self.handle.cudnn;
-                let ready = Ready::new(cudnn, Rc::clone(&algorithm), (convolution, None), at)?;
-                Ok((algorithm, self.seconds(&ready)?))
-            });
-            match measured {
-                Ok((algorithm, seconds)) => {
-                    if best.as_ref().is_none_or(|(_, least)| seconds < *least) {
-                        best = Some((algorithm, seconds));
-                    }
+    ) -> Result<Measured, DeviceError> {
+        let mut attempts = Attempts::default();
+        let mut best: Option<Measured> = None;
+        // The older functions count on aligned addresses without asking for them.
+        let aligned = graph::tensors(convolution).iter().all(graph::Tensor::is_aligned);
+        for source in [Source::ExpectedFast, Source::Fallback, Source::Legacy] {
+            let skipped = match source {
+                Source::ExpectedFast => false,
+                Source::Fallback => best.is_some(),
+                Source::Legacy => best.is_some() && !aligned,
+            };
+            if skipped {
+                continue;
+            }
+            let candidates = self.candidates(convolution, source, scratch.limit, &mut attempts);
+            let measured = self.measured(convolution, candidates, scratch, &mut attempts)?;
+            for (algorithm, seconds) in measured {
+                if best.as_ref().is_none_or(|best| seconds < best.seconds) {
+                    best = Some(Measured { algorithm, source, seconds });
                 }
-                Err(error) => failed = error.to_string(),
             }
         }
-        best.ok_or_else(|| DeviceError::Call {
-            call: format!("choosing an algorithm for {convolution:?}"),
-            problem: failed,
-        })
+        best.ok_or_else(|| no_algorithm(convolution, attempts.sentence()))
     }
 
-    /// Seconds of one run.
-    fn seconds(&self, ready: &Ready) -> Result<f64, DeviceError> {
+    /// The candidates that run, with their least seconds.
+    fn measured(
+        &self,
+        convolution: &Convolution,
+        candidates: Vec<Algorithm>,
+        scratch: &mut Scratch,
+        attempts: &mut Attempts,
+    ) -> Result<Vec<(Rc<Algorithm>, f64)>, DeviceError> {
+        let mut measured: Vec<_> =
+            candidates.into_iter().map(|candidate| (Rc::new(candidate), f64::INFINITY)).collect();
+        // What disturbs one round hardly disturbs the same algorithm in the next.
+        for _ in 0..ROUNDS {
+            let mut still = Vec::with_capacity(measured.len());
+            for (algorithm, least) in measured {
+                match self.measure(convolution, &algorithm, scratch) {
+                    Ok(seconds) => still.push((algorithm, seconds.min(least))),
+                    Err(error) => {
+                        attempts.failed(Stage::Running, &error);
+                        self.check_context(convolution, attempts)?;
+                    }
+                }
+            }
+            measured = still;
+        }
+        Ok(measured)
+    }
+
+    /// An error if nothing can run any more, whatever is tried next.
+    fn check_context(
+        &self,
+        convolution: &Convolution,
+        attempts: &Attempts,
+    ) -> Result<(), DeviceError> {
+        match self.handle.stream.synchronize() {
+            Err(error) if is_final(error.0 as u32) => {
+                let problem =
+                    format!("the GPU's context is lost ({error}); {}", attempts.sentence());
+                Err(no_algorithm(convolution, problem))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Seconds of one run of an algorithm.
+    fn measure(
+        &self,
+        convolution: &Convolution,
+        algorithm: &Rc<Algorithm>,
+        scratch: &mut Scratch,
+    ) -> Result<f64, DeviceError> {
+        let (cudnn, stream) = (self.handle.cudnn, &self.handle.stream);
+        let at = scratch.address(stream.context(), algorithm.workspace_bytes())?;
+        let ready = Ready::new(cudnn, Rc::clone(algorithm), (convolution, None), at)?;
+        if !scratch.warm {
+            let start = Instant::now();
+            while start.elapsed() < WARM_UP {
+                self.seconds(&ready, TIMED_RUNS)?;
+            }
+            scratch.warm = true;
+        }
+        let seconds = self.seconds(&ready, TIMED_RUNS)?;
+        // The clock is too coarse for a few runs of a short kernel.
+        if seconds < SHORT_SECONDS { self.seconds(&ready, SHORT_RUNS) } else { Ok(seconds) }
+    }
+
+    /// Seconds of one of so many runs.
+    fn seconds(&self, ready: &Ready, runs: u32) -> Result<f64, DeviceError> {
         for _ in 0..WARM_UP_RUNS {
             ready.run(&self.handle)?;
         }
         let [start, end] = &self.clock;
         start.record(&self.handle.stream)?;
-        for _ in 0..TIMED_RUNS {
+        for _ in 0..runs {
             ready.run(&self.handle)?;
         }
         end.record(&self.handle.stream)?;
         end.wait()?;
-        Ok(start.seconds_until(end)? / f64::from(TIMED_RUNS))
+        Ok(start.seconds_until(end)? / f64::from(runs))
     }
+}
+
+/// An algorithm that was measured.
+struct Measured {
+    algorithm: Rc<Algorithm>,
+    source: Source,
+    /// Seconds of one run.
+    seconds: f64,
+}
+
+fn no_algorithm(convolution: &Convolution, problem: String) -> DeviceError {
+    DeviceError::Call { call: format!("choosing an algorithm for {convolution:?}"), problem }
 }
 
 /// The address of memory of at least so many bytes: the last piece, or a new one after it.
@@ -261,6 +364,8 @@ fn at_least(
 struct Scratch {
     memory: Option<DeviceMemory>,
     limit: usize,
+    /// Whether the GPU's clocks are up.
+    warm: bool,
 }
 
 impl Scratch {
