@@ -81,6 +81,12 @@ impl Attempts {
         &mut self.dropped[stage as usize]
     }
 
+    /// How many were proposed, and how many of them dropped out.
+    #[cfg(test)]
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.proposed, self.dropped.iter().map(|dropped| dropped.count).sum())
+    }
+
     /// All of it in a sentence.
     pub(super) fn sentence(&self) -> String {
         let mut sentence = format!("cuDNN proposes {}", self.proposed);

@@ -10,6 +10,7 @@ use foretrain_sim::recording::NumberFormat;
 
 use super::super::super::device::DeviceError;
 use super::super::super::work::{Convolution, ConvolutionPass};
+use super::attempts::{Attempts, Stage};
 use super::functions::{Cudnn, Legacy, Opaque, Performance};
 use super::graph::{CROSS_CORRELATION, SINGLE, Tensor, data_type, tensors};
 
@@ -111,12 +112,13 @@ impl LegacyConvolution {
     }
 
     /// The same with the algorithm that cuDNN expects to be the fastest among those that are
-    /// acceptable, if there is one.
+    /// acceptable, if there is one. Why others dropped out is added to `attempts`.
     pub(super) fn with_best(
         self,
         handle: Opaque,
         format: NumberFormat,
         most_workspace_bytes: usize,
+        attempts: &mut Attempts,
     ) -> Result<Option<Self>, DeviceError> {
         let mut performances = [Performance::default(); MOST_ALGORITHMS];
         let mut count = 0;
@@ -147,13 +149,20 @@ impl LegacyConvolution {
         };
         self.cudnn.check(name, status)?;
         let count = usize::try_from(count).unwrap_or(0).min(MOST_ALGORITHMS);
-        let best = performances[..count]
-            .iter()
-            .find(|p| p.workspace_bytes <= most_workspace_bytes && acceptable(p, format));
-        let Some(&Performance { algorithm, math_type, workspace_bytes, .. }) = best else {
-            return Ok(None);
-        };
-        self.with(algorithm, math_type, workspace_bytes).map(Some)
+        attempts.proposed(count);
+        for performance in &performances[..count] {
+            let &Performance { algorithm, math_type, workspace_bytes, status, .. } = performance;
+            if status != 0 {
+                attempts.dropped(Stage::Planning);
+            } else if !acceptable(performance, format) {
+                attempts.dropped(Stage::Noting);
+            } else if workspace_bytes > most_workspace_bytes {
+                attempts.dropped(Stage::Workspace);
+            } else {
+                return self.with(algorithm, math_type, workspace_bytes).map(Some);
+            }
+        }
+        Ok(None)
     }
 
     fn set_math_type(&mut self, math_type: c_int) -> Result<(), DeviceError> {

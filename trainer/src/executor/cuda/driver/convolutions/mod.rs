@@ -211,10 +211,10 @@ impl Convolutions {
             Source::Fallback => Heuristic::CUDNN_HEUR_MODE_FALLBACK,
             Source::Legacy => {
                 let described = LegacyConvolution::new(target.cudnn, convolution);
-                let best = described
-                    .and_then(|described| described.with_best(target.handle, format, limit));
+                let best = described.and_then(|described| {
+                    described.with_best(target.handle, format, limit, attempts)
+                });
                 let best = attempts.keep(Stage::Planning, best).flatten();
-                attempts.proposed(usize::from(best.is_some()));
                 return best.map(Algorithm::Legacy).into_iter().collect();
             }
         };

@@ -96,6 +96,8 @@ fn a_convolution_that_does_not_fit_is_refused_with_cudnns_words() {
         "{error}"
     );
     assert!(error.contains("CUDNN_STATUS_BAD_PARAM"), "{error}");
+    // After the status's number come the words on what is wrong.
+    assert!(error.contains("): "), "{error}");
 }
 
 #[test]
@@ -189,6 +191,27 @@ fn every_convolution_of_resnet_50_has_engines_that_can_be_restored() {
             }
             assert!(engine::restored(&target, &graph, 1 << 20, &[]).is_err());
             engine::places(target.cudnn, [256, 512, 1024], 0).unwrap();
+        }
+    }
+}
+
+#[test]
+fn each_proposal_becomes_a_plan_or_is_counted_where_it_drops_out() {
+    let Some(target) = cudnn().and_then(described_gpu) else { return };
+    let heuristic = Heuristic::CUDNN_HEUR_MODE_A;
+    let window = windows(Architecture::Resnet50)[2];
+    for (pass, format) in PASSES.into_iter().flat_map(|p| FORMATS.map(|f| (p, f))) {
+        let convolution = Convolution { pass, format, ..convolution(window) };
+        let graph = graph::graph(&target, &convolution).unwrap();
+        let proposed = engine::expected_fast(&target, &graph).unwrap().len();
+        assert!(proposed > 0);
+        for workspace_bytes in [0, MOST_WORKSPACE_BYTES] {
+            let limits = Limits { format, workspace_bytes, candidates: usize::MAX };
+            let mut attempts = Attempts::default();
+            let plans = engine::candidates(&target, &graph, heuristic, limits, &mut attempts);
+            assert!(plans.iter().all(|plan| plan.workspace_bytes <= workspace_bytes));
+            let dropped = proposed - plans.len();
+            assert_eq!(attempts.counts(), (proposed, dropped), "{}", attempts.sentence());
         }
     }
 }
