@@ -145,6 +145,11 @@ impl<D: Device> DeviceExecutor<D> {
         self.run(|program| &program.take)
     }
 
+    /// The work on the images at hand.
+    pub(super) fn current(&self) -> Option<&Program> {
+        self.programs.get(&self.images).map(|prepared| &prepared.program)
+    }
+
     /// Does what `choose` takes from the program of this pass.
     fn run(
         &mut self,

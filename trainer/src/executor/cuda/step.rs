@@ -30,6 +30,43 @@ pub struct StepNumbers {
     pub global_batch: u64,
 }
 
+/// When in a step something is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Images are rounded and padded.
+    Input,
+    /// Activations.
+    Forward,
+    /// Gradients.
+    Backward,
+    /// New weights, loss scale, running statistics.
+    Optimizer,
+}
+
+impl Phase {
+    /// The name in files.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::Forward => "forward",
+            Self::Backward => "backward",
+            Self::Optimizer => "optimizer",
+        }
+    }
+}
+
+/// A part of a step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepPart {
+    /// An instruction's name, or what else is done.
+    pub name: String,
+    /// When it is done.
+    pub phase: Phase,
+    /// What is done.
+    pub work: Vec<Work>,
+}
+
 /// Training on one device.
 #[derive(Debug)]
 pub struct DeviceStep<D> {
@@ -179,6 +216,25 @@ impl<D: Device> DeviceStep<D> {
             self.executor.forward(instruction, pass)?;
         }
         self.executor.loss()
+    }
+
+    /// The work of the last step, part by part, to be repeated on the same images for measuring.
+    #[must_use]
+    pub fn parts(&self) -> Vec<StepPart> {
+        let Some(program) = self.executor.current() else { return Vec::new() };
+        let name = |index: usize| self.plan.instructions()[index].name.clone();
+        let part =
+            |name: String, phase, work: &[Work]| StepPart { name, phase, work: work.to_vec() };
+        let forward = program.forward.iter().enumerate();
+        let backward = program.backward.iter().enumerate().rev();
+        let update = [&self.optimizer.judge[..], &self.optimizer.update[..]].concat();
+        [part("images".to_owned(), Phase::Input, &program.take)]
+            .into_iter()
+            .chain(forward.map(|(index, work)| part(name(index), Phase::Forward, work)))
+            .chain(backward.map(|(index, work)| part(name(index), Phase::Backward, work)))
+            .chain([part("optimizer".to_owned(), Phase::Optimizer, &update)])
+            .chain([part("running statistics".to_owned(), Phase::Optimizer, &program.commit)])
+            .collect()
     }
 
     fn read_state(&mut self) -> Result<StepState, ExecutorError> {

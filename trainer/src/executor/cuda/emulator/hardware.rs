@@ -1,5 +1,5 @@
-//! The emulator's tests on a real GPU: with `FORETRAIN_KERNELS=gpu`, kernels run there, on memory that
-//! the GPU and this machine see at the same addresses. What only threads that run at the same time
+//! The emulator's tests on a real GPU: with `FORETRAIN_KERNELS=gpu`, kernels run there, on memory of
+//! this machine that both see at the same addresses. What only threads that run at the same time
 //! can show, such as a missing barrier, shows here.
 
 use std::collections::HashMap;
@@ -43,10 +43,12 @@ pub(super) fn memory(words: usize) -> &'static mut [u128] {
     with(NumberFormat::F32, |gpu| {
         // What is done with a GPU binds its context to the thread.
         gpu.finish().unwrap();
-        let flags = sys::CUmemAttach_flags::CU_MEM_ATTACH_GLOBAL;
+        let flags = sys::CU_MEMHOSTALLOC_PORTABLE | sys::CU_MEMHOSTALLOC_DEVICEMAP;
         // SAFETY: the context is bound; the memory is written before it is read, and never freed.
+        // Where addresses are unified, as on all GPUs that are taken, it has one address for both.
         unsafe {
-            let at = result::malloc_managed(words * size_of::<u128>(), flags).unwrap() as *mut u128;
+            let at = result::malloc_host(words * size_of::<u128>(), flags).unwrap();
+            let at = at.cast::<u128>();
             at.write_bytes(0xff, words);
             std::slice::from_raw_parts_mut(at, words)
         }

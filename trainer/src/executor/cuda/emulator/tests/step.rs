@@ -8,11 +8,13 @@ use foretrain_sim::recording::NumberFormat;
 use half::f16;
 use rayon::ThreadPoolBuilder;
 
+use super::super::super::device::Device as _;
 use super::super::super::executor::DeviceExecutor;
 use super::super::super::step::{DeviceStep, StepNumbers};
 use super::super::device::EmulatedDevice;
 use super::executor::{Case, MEMORY_BYTES, SMALL, distance};
 use crate::communicator::{CommunicatorSettings, HostCommunicator, ThreadTransport};
+use crate::executor::Executor;
 use crate::executor::cpu::{CpuExecutor, Element};
 use crate::loss_scale::{DynamicScale, LossScaleConfig, LossScaler, StaticScale, Verdict};
 use crate::model::Weights;
@@ -171,6 +173,34 @@ fn overflows_are_skipped_and_the_scale_follows() {
     assert!((1..12).contains(&skipped), "{outcomes:?}");
 }
 
+/// What is measured is the step: all its parts, once more, are a second step on the same images.
+#[test]
+fn the_parts_of_a_step_are_the_step() {
+    let training = Training {
+        case: &SMALL,
+        rule: Rule::Lars(Lars { coefficient: 0.1, ..Lars::default() }),
+        loss_scale: LossScaleConfig::default(),
+        format: NumberFormat::F16,
+    };
+    let batch = SMALL.batch(SMALL.images);
+    let [mut whole, mut parts] = [(); 2].map(|()| training.on_device());
+    for device in [&mut whole, &mut parts] {
+        device.step(&batch, training.numbers(1)).unwrap();
+    }
+    whole.step(&batch, training.numbers(1)).unwrap();
+    for part in parts.parts() {
+        for work in &part.work {
+            parts.executor().device().enqueue(work).unwrap();
+        }
+    }
+    assert_eq!(parts.weights().unwrap(), whole.weights().unwrap());
+    assert_eq!(parts.state().unwrap(), whole.state().unwrap());
+    let statistics = |device: &mut DeviceStep<EmulatedDevice>| {
+        Executor::running_statistics(device.executor(), 0).unwrap()
+    };
+    assert_eq!(statistics(&mut parts), statistics(&mut whole));
+}
+
 /// What a checkpoint keeps is enough to go on with the same bits.
 #[test]
 fn a_device_goes_on_from_a_checkpoint_bit_by_bit() {
@@ -193,14 +223,13 @@ fn a_device_goes_on_from_a_checkpoint_bit_by_bit() {
     let mut second = training.on_device();
     let weights = whole.weights().unwrap();
     let statistics: Vec<_> = (0..plan.batch_norms().len())
-        .map(|norm| crate::executor::Executor::running_statistics(whole.executor(), norm).unwrap())
+        .map(|norm| Executor::running_statistics(whole.executor(), norm).unwrap())
         .collect();
     for (id, weights) in plan.parameter_ids().zip(&weights) {
-        crate::executor::Executor::load_weights(second.executor(), id, weights).unwrap();
+        Executor::load_weights(second.executor(), id, weights).unwrap();
     }
     for (norm, statistics) in statistics.iter().enumerate() {
-        crate::executor::Executor::set_running_statistics(second.executor(), norm, statistics)
-            .unwrap();
+        Executor::set_running_statistics(second.executor(), norm, statistics).unwrap();
     }
     second.load_state(&optimizer, scale).unwrap();
     for step in 3..5 {
