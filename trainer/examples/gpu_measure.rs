@@ -5,8 +5,9 @@
 //! ```
 //!
 //! For f16 and bf16 and each batch: the whole step (forward, backward, LARS, loss scale; images are on
-//! the GPU already), its work given one by one and as one graph, and every part alone. Writes
-//! `FOLDER/gpu-NAME.json` after each point, so that what is there is complete, and keeps cuDNN's
+//! the GPU already), its work given one by one and as one graph, and every part alone, beside what
+//! its bytes and operations need at the rates that the same run measures with a large copy and a large
+//! product. Writes `FOLDER/gpu-NAME.json` after each point, so that what is there is complete, and keeps cuDNN's
 //! choices in FOLDER too. Steps that do not fit the memory say so.
 
 #![expect(clippy::print_stdout, reason = "an example says what it sees")]
@@ -22,16 +23,20 @@ use foretrain_sim::fusion::Fusion;
 use foretrain_sim::random::{Streams, place_uniform};
 use foretrain_sim::recording::NumberFormat;
 use foretrain_sim::workload::{Architecture, Shape, Size};
+use foretrain_trainer::executor::cuda::arguments::Arguments as _;
+use foretrain_trainer::executor::cuda::arguments::grid::blocks_for;
+use foretrain_trainer::executor::cuda::arguments::pointwise::Relu;
 use foretrain_trainer::executor::cuda::device::Device as _;
 use foretrain_trainer::executor::cuda::driver::Gpu;
 use foretrain_trainer::executor::cuda::executor::DeviceExecutor;
 use foretrain_trainer::executor::cuda::step::{DeviceStep, StepNumbers};
+use foretrain_trainer::executor::cuda::work::{Product, Work};
 use foretrain_trainer::executor::{Batch, ExecutorSettings};
 use foretrain_trainer::loss_scale::LossScaleConfig;
 use foretrain_trainer::model::Weights;
 use foretrain_trainer::optimizer::{Lars, Rule};
-use foretrain_trainer::plan::Plan;
 use foretrain_trainer::plan::buckets::Buckets;
+use foretrain_trainer::plan::{Cost, Plan};
 use serde_json::{Value, json};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -41,6 +46,57 @@ const RUNS_OF_PARTS: usize = 5;
 
 /// Timed steps at least.
 const STEPS_MIN: usize = 5;
+
+/// What the GPU does at most.
+struct Ceilings {
+    /// Bytes read and written by a kernel that copies.
+    byte_per_s: f64,
+    /// Multiplications and additions of a product in f16.
+    operation_per_s: f64,
+}
+
+impl Ceilings {
+    fn measure(gpu: &mut Gpu) -> Result<Self, Error> {
+        let bytes = 1_usize << 30;
+        let (x, y) = (gpu.allocate(bytes)?, gpu.allocate(bytes)?);
+        let vectors = bytes as u64 / 16;
+        let copy = Relu { x, y, vectors };
+        let copy = Work::Launch(copy.launch(blocks_for(vectors)));
+        let side = 8192;
+        let product = Work::Product(Product {
+            rows: side,
+            columns: side,
+            depth: side,
+            left: x,
+            left_transposed: false,
+            right: x,
+            right_transposed: false,
+            out: y,
+            accumulate: false,
+            format: NumberFormat::F16,
+        });
+        // Of zeros a GPU makes more products, since it takes less power.
+        let half = |at: u64| half::f16::from_f64(place_uniform(7, at) - 0.5).to_le_bytes();
+        let numbers: Vec<u8> = (0..(side * side) as u64).flat_map(half).collect();
+        gpu.write(x, &numbers)?;
+        gpu.prepare(&[copy.clone(), product.clone()])?;
+        let limit = Duration::from_secs(1);
+        let mut seconds = |work: &Work| -> Result<f64, Error> {
+            let times = timed(gpu, 1, limit, |gpu| gpu.enqueue(work))?;
+            Ok(times["step_ms_median"].as_f64().ok_or("no time")? / 1e3)
+        };
+        Ok(Self {
+            byte_per_s: 2.0 * bytes as f64 / seconds(&copy)?,
+            operation_per_s: 2.0 * (side as f64).powi(3) / seconds(&product)?,
+        })
+    }
+
+    /// What work takes that reaches one of them.
+    fn seconds(&self, cost: Cost) -> f64 {
+        let (bytes, operations) = (cost.bytes as f64, cost.operations as f64);
+        (bytes / self.byte_per_s).max(operations / self.operation_per_s)
+    }
+}
 
 struct Options {
     folder: PathBuf,
@@ -87,8 +143,9 @@ fn main() -> ExitCode {
 fn measure() -> Result<(), Error> {
     let options = Options::from_arguments()?;
     std::fs::create_dir_all(&options.folder)?;
-    let gpu = Gpu::open(options.gpu, NumberFormat::F16, &options.folder)?;
+    let mut gpu = Gpu::open(options.gpu, NumberFormat::F16, &options.folder)?;
     let facts = gpu.facts().clone();
+    let ceilings = Ceilings::measure(&mut gpu)?;
     drop(gpu);
     let name: String = facts.name.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
     let path = options.folder.join(format!("gpu-{name}.json"));
@@ -101,13 +158,15 @@ fn measure() -> Result<(), Error> {
         "gpu": facts,
         "network": "resnet50",
         "side": options.side,
+        "copy_byte_per_s": ceilings.byte_per_s,
+        "product_operation_per_s": ceilings.operation_per_s,
         "points": [],
     });
     save(&path, &result)?;
     for &batch in &options.batches {
         for format in [NumberFormat::F16, NumberFormat::Bf16] {
             let began = Instant::now();
-            let point = match point(&options, batch, format) {
+            let point = match point(&options, &ceilings, batch, format) {
                 Ok(point) => point,
                 Err(error) => json!({
                     "batch": batch,
@@ -143,7 +202,12 @@ fn save(path: &Path, result: &Value) -> Result<(), Error> {
 }
 
 /// One batch in one format.
-fn point(options: &Options, batch: usize, format: NumberFormat) -> Result<Value, Error> {
+fn point(
+    options: &Options,
+    ceilings: &Ceilings,
+    batch: usize,
+    format: NumberFormat,
+) -> Result<Value, Error> {
     let size = Size {
         image: Shape::new(3, options.side, options.side),
         ..Architecture::Resnet50.published_size()
@@ -204,7 +268,12 @@ fn point(options: &Options, batch: usize, format: NumberFormat) -> Result<Value,
     let as_graph = timed(gpu, batch, limit, |gpu| gpu.launch_graph(&graph))?;
     drop(graph);
     let parts = parts.iter().zip(of_parts).map(|(part, seconds)| {
-        json!({ "name": part.name, "phase": part.phase.name(), "us": seconds * 1e6 })
+        json!({
+            "name": part.name,
+            "phase": part.phase.name(),
+            "us": seconds * 1e6,
+            "predicted_us": part.cost.map(|cost| ceilings.seconds(cost) * 1e6),
+        })
     });
     Ok(json!({
         "batch": batch,

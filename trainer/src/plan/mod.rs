@@ -18,6 +18,7 @@
 
 pub mod buckets;
 mod build;
+mod cost;
 pub mod memory;
 mod parameter;
 mod window;
@@ -26,6 +27,7 @@ mod window;
 mod tests;
 
 pub use build::PlanError;
+pub use cost::Cost;
 pub use parameter::{Parameter, ParameterId, ParameterLayout};
 pub use window::Window;
 

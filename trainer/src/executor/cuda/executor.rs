@@ -145,6 +145,11 @@ impl<D: Device> DeviceExecutor<D> {
         self.run(|program| &program.take)
     }
 
+    /// How many images are at hand.
+    pub(super) const fn images(&self) -> usize {
+        self.images
+    }
+
     /// The work on the images at hand.
     pub(super) fn current(&self) -> Option<&Program> {
         self.programs.get(&self.images).map(|prepared| &prepared.program)

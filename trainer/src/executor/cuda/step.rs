@@ -14,7 +14,7 @@ use crate::executor::{Batch, Executor as _, ExecutorError, LossSum, Mode, Pass};
 use crate::loss_scale::{LossScaleConfig, LossScaleState, LossScaler, Verdict};
 use crate::model::Weights;
 use crate::optimizer::{OptimizerState, Rule, TensorMemory};
-use crate::plan::{ParameterId, Plan};
+use crate::plan::{Cost, ParameterId, Plan};
 use crate::step::StepOutcome;
 
 /// What differs from step to step.
@@ -65,6 +65,8 @@ pub struct StepPart {
     pub phase: Phase,
     /// What is done.
     pub work: Vec<Work>,
+    /// What it costs at least, where that is known.
+    pub cost: Option<Cost>,
 }
 
 /// Training on one device.
@@ -222,16 +224,30 @@ impl<D: Device> DeviceStep<D> {
     #[must_use]
     pub fn parts(&self) -> Vec<StepPart> {
         let Some(program) = self.executor.current() else { return Vec::new() };
-        let name = |index: usize| self.plan.instructions()[index].name.clone();
-        let part =
-            |name: String, phase, work: &[Work]| StepPart { name, phase, work: work.to_vec() };
+        let images = self.executor.images() as u64;
+        let element_bytes = self.executor.memory().format.element_bytes();
+        let part = |name: String, phase, work: &[Work]| StepPart {
+            name,
+            phase,
+            work: work.to_vec(),
+            cost: None,
+        };
+        let instruction = |phase, (index, work): (usize, &Vec<Work>)| {
+            let instruction = &self.plan.instructions()[index];
+            let cost = match phase {
+                Phase::Forward => instruction.kind.forward_cost(images, element_bytes),
+                _ => instruction.kind.backward_cost(images, element_bytes),
+            };
+            let cost = Some(cost).filter(|cost| *cost != Cost::default());
+            StepPart { cost, ..part(instruction.name.clone(), phase, work) }
+        };
         let forward = program.forward.iter().enumerate();
         let backward = program.backward.iter().enumerate().rev();
         let update = [&self.optimizer.judge[..], &self.optimizer.update[..]].concat();
         [part("images".to_owned(), Phase::Input, &program.take)]
             .into_iter()
-            .chain(forward.map(|(index, work)| part(name(index), Phase::Forward, work)))
-            .chain(backward.map(|(index, work)| part(name(index), Phase::Backward, work)))
+            .chain(forward.map(|each| instruction(Phase::Forward, each)))
+            .chain(backward.map(|each| instruction(Phase::Backward, each)))
             .chain([part("optimizer".to_owned(), Phase::Optimizer, &update)])
             .chain([part("running statistics".to_owned(), Phase::Optimizer, &program.commit)])
             .collect()
