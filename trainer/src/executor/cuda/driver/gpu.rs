@@ -382,7 +382,7 @@ mod tests {
         assert_eq!(
             opened.unwrap_err().to_string(),
             "the NVIDIA driver was not found: libcuda.so.1 is in none of the dynamic linker's \
-             folders: expected an NVIDIA GPU with its driver installed, or `device = \"cpu\"`"
+             folders: expected an NVIDIA GPU with its driver installed, or training on the CPU"
         );
     }
 

@@ -11,7 +11,7 @@ const LEAST_CAPABILITY: (u32, u32) = (7, 0);
 /// The oldest cuDNN, as it counts: 9.1.0.
 const LEAST_CUDNN: usize = 90100;
 
-const OTHERWISE: &str = "or `device = \"cpu\"`";
+const OTHERWISE: &str = "or training on the CPU";
 
 /// A library was found nowhere, or could not be opened where it was found.
 pub(super) fn library(library: Library, looked_in: &[PathBuf], failed: &[String]) -> DeviceError {
@@ -117,29 +117,29 @@ mod tests {
             (
                 library(Library::Cuda, &[], &[]),
                 "the NVIDIA driver was not found: libcuda.so.1 is in none of the dynamic linker's \
-                 folders: expected an NVIDIA GPU with its driver installed, or `device = \"cpu\"`",
+                 folders: expected an NVIDIA GPU with its driver installed, or training on the CPU",
             ),
             (
                 library(Library::Nvrtc, &folders, &[]),
                 "NVRTC was not found: libnvrtc.so.13 or libnvrtc.so.12 is in none of the dynamic \
                  linker's folders, /a, /b/c: expected CUDA 12 or 13, such as by `pip install \
-                 nvidia-cuda-nvrtc`, or `device = \"cpu\"`",
+                 nvidia-cuda-nvrtc`, or training on the CPU",
             ),
             (
                 library(Library::CublasLt, &folders[..1], &["/a/x: no ELF file".to_owned()]),
                 "cuBLASLt was not found: libcublasLt.so.13 or libcublasLt.so.12 is in none of the \
                  dynamic linker's folders, /a (/a/x: no ELF file): expected CUDA 12 or 13, such as \
-                 by `pip install nvidia-cublas`, or `device = \"cpu\"`",
+                 by `pip install nvidia-cublas`, or training on the CPU",
             ),
             (
                 gpu(),
                 "the NVIDIA driver sees no GPU: expected at least one in the output of \
-                 `nvidia-smi -L` and of CUDA_VISIBLE_DEVICES, or `device = \"cpu\"`",
+                 `nvidia-smi -L` and of CUDA_VISIBLE_DEVICES, or training on the CPU",
             ),
             (
                 working_driver("CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"),
                 "the NVIDIA driver does not start (CUDA_ERROR_SYSTEM_DRIVER_MISMATCH): expected \
-                 `nvidia-smi` to list the GPUs, or `device = \"cpu\"`",
+                 `nvidia-smi` to list the GPUs, or training on the CPU",
             ),
             (
                 gpu_number(2, 2),
@@ -148,17 +148,17 @@ mod tests {
             (
                 check_capability("Tesla P100", (6, 0)).unwrap_err(),
                 "Tesla P100 has compute capability 6.0: expected a GPU with 7.0 (Volta, 2017) or \
-                 later, or `device = \"cpu\"`",
+                 later, or training on the CPU",
             ),
             (
                 check_cudnn(8907, "/a/libcudnn.so").unwrap_err(),
                 "/a/libcudnn.so is cuDNN 8.9.7: expected cuDNN 9.1 or later, such as by `pip \
-                 install nvidia-cudnn-cu13`, or `device = \"cpu\"`",
+                 install nvidia-cudnn-cu13`, or training on the CPU",
             ),
             (
                 check_driver(12080, (13, 2)).unwrap_err(),
                 "the NVIDIA driver is for CUDA 12.8 and the NVRTC that was found is of CUDA 13.2: \
-                 expected a newer driver, or NVRTC of CUDA 12, or `device = \"cpu\"`",
+                 expected a newer driver, or NVRTC of CUDA 12, or training on the CPU",
             ),
         ];
         for (error, sentence) in sentences {
