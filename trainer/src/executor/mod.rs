@@ -180,6 +180,32 @@ impl Batch {
     }
 }
 
+impl ExecutorSettings {
+    /// Whether images of so many numbers with these labels fit.
+    fn check_batch(
+        &self,
+        numbers: usize,
+        labels: &[u32],
+        image: Shape,
+        classes: usize,
+    ) -> Result<(), ExecutorError> {
+        let (found, capacity) = (labels.len(), self.batch.get());
+        if found == 0 || found > capacity {
+            let span = self.batch_norm_span.map_or(1, NonZeroUsize::get);
+            return Err(ExecutorError::Batch { found, capacity, span });
+        }
+        let expected = found * image.elements() as usize;
+        if numbers != expected {
+            let what = "numbers of images";
+            return Err(ExecutorError::Size { what, expected, found: numbers });
+        }
+        match labels.iter().enumerate().find(|(_, label)| **label as usize >= classes) {
+            Some((image, &label)) => Err(ExecutorError::Label { image, label, classes }),
+            None => Ok(()),
+        }
+    }
+}
+
 /// The elements of a contiguous tensor.
 fn with_storage<R>(
     tensor: &Tensor,

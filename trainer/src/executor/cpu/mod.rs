@@ -218,21 +218,10 @@ impl<E: Element> CpuExecutor<E> {
         images: &[impl Into<f64> + Copy],
         labels: &[u32],
     ) -> Result<(), ExecutorError> {
+        let (image, classes) = (self.plan.image_shape(), self.plan.classes());
+        self.settings.check_batch(images.len(), labels, image, classes)?;
         let Memory { arena, labels: own, .. } = &mut self.memory;
-        let (found, capacity) = (labels.len(), arena.capacity);
-        let span = self.settings.batch_norm_span.map_or(1, NonZeroUsize::get);
-        if found == 0 || found > capacity {
-            return Err(ExecutorError::Batch { found, capacity, span });
-        }
-        let elements = self.plan.image_shape().elements() as usize;
-        check("numbers of images", found * elements, images.len())?;
-        let classes = self.plan.classes();
-        if let Some((image, &label)) =
-            labels.iter().enumerate().find(|(_, label)| **label as usize >= classes)
-        {
-            return Err(ExecutorError::Label { image, label, classes });
-        }
-        arena.batch = found;
+        arena.batch = labels.len();
         own.clear();
         own.extend_from_slice(labels);
         let [into] = arena.buffers([Some(self.plan.images())]);

@@ -71,8 +71,7 @@ impl<D: Device> DeviceExecutor<D> {
         let memory = Memory::plan(&plan, &buckets, &settings, format)?;
         let base = device.allocate(memory.bytes)?;
         let memory = memory.at(base);
-        // Gradients have gaps, and weights are set one by one.
-        device.prepare(&[])?;
+        // Gradients have gaps, which stay zero.
         device.enqueue(&Work::Clear { at: base, bytes: memory.bytes })?;
         for norm in &memory.norms {
             device.write(norm.running[1], &bytes_of(&vec![1.0; norm.channels]))?;
@@ -186,22 +185,9 @@ impl<D: Device> DeviceExecutor<D> {
     }
 
     fn load_images(&mut self, images: &[f32], labels: &[u32]) -> Result<(), ExecutorError> {
-        let (found, capacity) = (labels.len(), self.memory.capacity);
-        if found == 0 || found > capacity {
-            let span = self.settings.batch_norm_span.map_or(1, NonZeroUsize::get);
-            return Err(ExecutorError::Batch { found, capacity, span });
-        }
-        let expected = found * self.plan.image_shape().elements() as usize;
-        if images.len() != expected {
-            let what = "numbers of images";
-            return Err(ExecutorError::Size { what, expected, found: images.len() });
-        }
-        let classes = self.plan.classes();
-        if let Some((image, &label)) =
-            labels.iter().enumerate().find(|(_, label)| **label as usize >= classes)
-        {
-            return Err(ExecutorError::Label { image, label, classes });
-        }
+        let (image, classes) = (self.plan.image_shape(), self.plan.classes());
+        self.settings.check_batch(images.len(), labels, image, classes)?;
+        let found = labels.len();
         self.lower(found)?;
         self.images = found;
         self.device.write(self.memory.staging, &bytes_of(images))?;
@@ -259,7 +245,7 @@ fn ordered<const N: usize, T: Copy + Default>(
     tensors.iter().flat_map(tensor).collect()
 }
 
-fn bytes_of(values: &[f32]) -> Vec<u8> {
+pub(super) fn bytes_of(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::arguments::Address;
 use super::arguments::optimizer::{StepInput, StepState};
 use super::device::Device;
-use super::executor::DeviceExecutor;
+use super::executor::{DeviceExecutor, bytes_of};
 use super::filters::{from_device, to_device};
 use super::lower::{OptimizerTables, tables};
 use super::work::Work;
@@ -164,8 +164,7 @@ impl<D: Device> DeviceStep<D> {
                 None => vec![0.0; elements],
             };
             let at = self.executor.memory().velocities[id.get()];
-            let bytes: Vec<u8> = velocity.iter().flat_map(|value| value.to_le_bytes()).collect();
-            self.executor.device().write(at, &bytes)?;
+            self.executor.device().write(at, &bytes_of(&velocity))?;
         }
         let state = StepState {
             last_learning_rate,

@@ -13,7 +13,7 @@ kernel_arguments! {
         vectors: u64,
     }
 
-    /// dx = dy where y > 0.
+    /// dx = dy where y is not 0; what is no number passes, as forward.
     "relu_backward" ReluBackward {
         /// The output of forward.
         y: Address,

@@ -29,8 +29,6 @@ DEVICE u32 bits_of_float(float value) {
     memcpy(&bits, &value, 4);
     return bits;
 }
-#define __float_as_uint bits_of_float
-#define __uint_as_float float_of_bits
 
 // IEEE half precision: 1 sign, 5 exponent, 10 fraction bits.
 DEVICE float f16_to_float(u16 bits) {
@@ -88,12 +86,6 @@ static inline float __shfl_xor_sync(u32 mask, float value, int lane) {
     (void)mask;
     return float_of_bits(shuffle_bits(bits_of_float(value), threadIdx.x % WARP ^ (u32)lane));
 }
-static inline float __shfl_down_sync(u32 mask, float value, u32 delta) {
-    u32 lane = threadIdx.x % WARP, from = lane + delta < WARP ? lane + delta : lane;
-    (void)mask;
-    return float_of_bits(shuffle_bits(bits_of_float(value), from));
-}
-
 static void lane_main(void) {
     u32 self = threadIdx.x;
     kernel_body(kernel_arguments);

@@ -154,7 +154,7 @@ fn round(plan: &Plan, memory: &Memory, id: ParameterId) -> Option<Work> {
     Some(Work::Launch(cast.launch(blocks_for(elements))))
 }
 
-/// Channels that are looked at in vectors of eight, or elements of an image where they are.
+/// Channels that are looked at in vectors of eight.
 fn vector_channels(kind: &Kind) -> Option<usize> {
     match kind {
         Kind::BatchNorm { shape, .. } | Kind::GlobalAveragePool { shape, .. } => {
