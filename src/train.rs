@@ -88,7 +88,8 @@ fn processes(config: Config, launch: &Launch, place: &str) -> Result<Option<Outc
         }
         let setup = setup(config, ranks, place)?;
         let local_ranks = launch::local_ranks(|name| std::env::var(name).ok()).unwrap_or(ranks);
-        let place_of_ranks = Place::Process { transport, local_ranks };
+        let local_rank = if launch.world > 1 { launch.local_rank } else { rank % local_ranks };
+        let place_of_ranks = Place::Process { transport, local_ranks, local_rank };
         let mut terminal;
         let mut nobody = foretrain_trainer::train::NobodyWatches;
         let watch: &mut dyn Watch = if rank == 0 {

@@ -27,7 +27,7 @@ use foretrain_trainer::model::Weights;
 use foretrain_trainer::optimizer::{Momentum, Optimizer, Rule};
 use foretrain_trainer::plan::buckets::Buckets;
 use foretrain_trainer::plan::{Kind, Plan};
-use foretrain_trainer::step::{CommunicationThread, Replica, ReplicaSettings, Timeline};
+use foretrain_trainer::step::{CommunicationThread, HostReplica, ReplicaSettings, Timeline};
 
 fn main() {
     divan::main();
@@ -39,7 +39,7 @@ fn threads() -> usize {
 
 struct Step {
     plan: Arc<Plan>,
-    replica: Replica,
+    replica: HostReplica,
     batch: Batch,
     timeline: Timeline,
     done: u64,
@@ -73,7 +73,7 @@ impl Step {
         let transport = ThreadTransport::world(1).remove(0);
         let communicator =
             HostCommunicator::new(transport, CommunicatorSettings::default()).unwrap();
-        let replica = Replica::new(
+        let replica = HostReplica::new(
             Arc::clone(&plan),
             buckets,
             ReplicaSettings {

@@ -167,6 +167,12 @@ impl LossScaler {
         Ok(Self { config, state: LossScaleState { scale, ..state } })
     }
 
+    /// The settings.
+    #[must_use]
+    pub const fn config(&self) -> &LossScaleConfig {
+        &self.config
+    }
+
     /// What to multiply the loss of the next step by, and to divide its gradients by.
     #[must_use]
     pub fn scale(&self) -> f32 {

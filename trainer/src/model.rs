@@ -81,6 +81,11 @@ impl Weights {
         Self { plan: Arc::clone(plan), masters }
     }
 
+    /// Weights that a device has learnt, in the order of the plan's parameters.
+    pub(crate) fn from_masters(plan: &Arc<Plan>, masters: Vec<Vec<f32>>) -> Self {
+        Self { plan: Arc::clone(plan), masters }
+    }
+
     /// The weights of a parameter.
     #[must_use]
     pub fn of(&self, parameter: ParameterId) -> &[f32] {

@@ -91,7 +91,7 @@ impl AugmentationConfig {
     }
 
     /// Means and standard deviations of the channels.
-    pub(super) fn mean_and_std(&self, kind: DataKind) -> (Vec<f32>, Vec<f32>) {
+    pub(crate) fn mean_and_std(&self, kind: DataKind) -> (Vec<f32>, Vec<f32>) {
         let (mean, std) = match kind {
             DataKind::ImageFolder | DataKind::TarShards => Normalisation::IMAGENET,
             DataKind::Cifar10 => CIFAR10,

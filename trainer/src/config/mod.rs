@@ -48,7 +48,7 @@ pub use network::{ModelName, NetworkConfig};
 pub use output::{OutputConfig, RecordingConfig};
 pub use paths::Paths;
 pub use schedule::ScheduleSection;
-pub use training::TrainingConfig;
+pub use training::{DeviceName, TrainingConfig};
 
 use foretrain_sim::located::{Document, LocatedError, Problem};
 use foretrain_sim::recording::NumberFormat;
@@ -111,7 +111,7 @@ pub fn schema() -> serde_json::Value {
 }
 
 /// Settings that decide when and where something happens, not what is computed.
-const WITHOUT_EFFECT: [&str; 16] = [
+const WITHOUT_EFFECT: [&str; 17] = [
     "name",
     "network.weights",
     "data.folder",
@@ -121,6 +121,7 @@ const WITHOUT_EFFECT: [&str; 16] = [
     "data.prefetch",
     "data.corrupt_max",
     "training.threads_per_rank",
+    "training.launch",
     "training.evaluate_every",
     "training.target_top1",
     "training.steps_max",
@@ -219,6 +220,10 @@ impl Config {
         value["communication"]["wire"] = json!(self.wire());
         value["communication"]["fusion"] = format!("{:?}", self.communication.fusion()).into();
         let mut fingerprint = Fingerprint::of(&value);
+        // Checkpoints from before there was a choice are of the processor.
+        if self.training.device == DeviceName::Cpu {
+            fingerprint.remove("training.device");
+        }
         for key in WITHOUT_EFFECT {
             fingerprint.remove(key);
         }

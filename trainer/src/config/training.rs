@@ -6,7 +6,19 @@ use foretrain_sim::units::Fraction;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::executor::cuda::step::Launch;
 use crate::loss_scale::{LossScaleConfig, StaticScale};
+
+/// What computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceName {
+    /// This machine's processor.
+    #[default]
+    Cpu,
+    /// NVIDIA GPUs, one a rank.
+    Cuda,
+}
 
 /// How much is computed, in which precision, and when it ends.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -21,6 +33,10 @@ pub struct TrainingConfig {
     pub ranks: Option<u32>,
     /// Passes over the data, over which the learning rate decays.
     pub epochs: f64,
+    /// What computes.
+    pub device: DeviceName,
+    /// How a step's work is given to a GPU: as one graph, which is the default, or kernel by kernel.
+    pub launch: Option<Launch>,
     /// The format of activations and gradients. Arithmetic, master weights, statistics and updates
     /// are in single precision always, losses in double.
     pub precision: NumberFormat,
@@ -46,6 +62,8 @@ impl Default for TrainingConfig {
             global_batch: 256,
             ranks: None,
             epochs: 90.0,
+            device: DeviceName::default(),
+            launch: None,
             precision: NumberFormat::F32,
             label_smoothing: 0.0,
             loss_scale: None,
@@ -76,6 +94,8 @@ impl TrainingConfig {
         require(self.ranks != Some(0), "ranks", at_least_1)?;
         require(self.threads_per_rank != Some(0), "threads_per_rank", at_least_1)?;
         require(self.steps_max != Some(0), "steps_max", at_least_1)?;
+        let fits = self.launch.is_none() || self.device == DeviceName::Cuda;
+        require(fits, "launch", "this is for device cuda: leave it out")?;
         let smoothing = self.label_smoothing;
         let problem = format!("{smoothing}, expected at least 0 and below 1");
         require((0.0..1.0).contains(&smoothing), "label_smoothing", &problem)?;

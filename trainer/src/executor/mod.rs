@@ -144,10 +144,28 @@ pub enum ExecutorError {
 /// A batch as candle tensors.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// `batch × height × width × channels`, single precision.
+    /// `batch × height × width × channels`, in single precision, or for GPUs bytes as decoded.
     pub images: Tensor,
     /// `batch`, u32.
     pub labels: Tensor,
+}
+
+/// The images of a batch.
+#[derive(Debug, Clone, Copy)]
+enum Images<'a> {
+    /// Ready to be computed with.
+    Numbers(&'a [f32]),
+    /// As they were decoded, to be normalised.
+    Bytes(&'a [u8]),
+}
+
+impl Images<'_> {
+    const fn len(&self) -> usize {
+        match self {
+            Self::Numbers(numbers) => numbers.len(),
+            Self::Bytes(bytes) => bytes.len(),
+        }
+    }
 }
 
 impl Batch {
@@ -155,11 +173,11 @@ impl Batch {
     ///
     /// # Errors
     /// Tensors of another shape or type, not contiguous or not in this machine's memory.
-    fn read(
+    fn read<R>(
         &self,
         shape: Shape,
-        take: impl FnOnce(&[f32], &[u32]) -> Result<(), ExecutorError>,
-    ) -> Result<(), ExecutorError> {
+        take: impl FnOnce(Images<'_>, &[u32]) -> Result<R, ExecutorError>,
+    ) -> Result<R, ExecutorError> {
         let Shape { channels, height, width } = shape;
         let (found, image) = (self.images.dims(), [height, width, channels].map(|n| n as usize));
         if found.get(1..) != Some(&image) {
@@ -169,10 +187,13 @@ impl Batch {
         with_storage(&self.images, |images, image_range| {
             with_storage(&self.labels, |labels, label_range| match (images, labels) {
                 (CpuStorage::F32(images), CpuStorage::U32(labels)) => {
-                    take(&images[image_range], &labels[label_range])
+                    take(Images::Numbers(&images[image_range]), &labels[label_range])
+                }
+                (CpuStorage::U8(images), CpuStorage::U32(labels)) => {
+                    take(Images::Bytes(&images[image_range]), &labels[label_range])
                 }
                 _ => {
-                    let problem = "expected images of f32 and labels of u32";
+                    let problem = "expected images of f32 or u8 and labels of u32";
                     Err(ExecutorError::Tensor(problem.to_owned()))
                 }
             })

@@ -100,6 +100,12 @@ impl Optimizer {
         Ok(Self { rule, state })
     }
 
+    /// The rule.
+    #[must_use]
+    pub const fn rule(&self) -> &Rule {
+        &self.rule
+    }
+
     /// What a checkpoint must keep.
     #[must_use]
     pub fn state(&self) -> &OptimizerState {

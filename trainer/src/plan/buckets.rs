@@ -40,6 +40,20 @@ pub struct Buckets {
 pub struct CycleError;
 
 impl Buckets {
+    /// What a bucket is called in messages: `bucket 3 (layer4.0.conv1.weight … layer4.2.bn3.bias)`.
+    #[must_use]
+    pub fn name(&self, plan: &Plan, bucket: usize) -> String {
+        let gradients = &self.buckets[bucket].gradients;
+        let tensor = |member: Option<&(ParameterId, usize)>| {
+            member.map_or("", |(id, _)| plan.parameters()[id.get()].name.as_str())
+        };
+        let (first, last) = (tensor(gradients.first()), tensor(gradients.last()));
+        match gradients.len() {
+            1 => format!("bucket {bucket} ({first})"),
+            _ => format!("bucket {bucket} ({first} … {last})"),
+        }
+    }
+
     /// Cuts the gradients of `network`, whose plan is `plan`, by `rule`; sizes are for gradients of
     /// `element_bytes` on the wire.
     ///

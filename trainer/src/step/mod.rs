@@ -13,8 +13,13 @@
 //! Buckets travel by being moved: a bucket's memory belongs to the communication thread until it
 //! has been summed. With overlap they leave as soon as their last gradient is written, without it
 //! after backward; what is computed is the same.
+//!
+//! That is a [`HostReplica`]. On a GPU ([`device`]) forward, backward, sums and update are one piece of
+//! work, and the host only takes the next batch and waits. Both are a [`Replica`].
 
 mod communication;
+pub mod device;
+mod host_replica;
 mod replica;
 #[cfg(test)]
 mod tests;
@@ -22,5 +27,6 @@ mod timeline;
 mod wire;
 
 pub use communication::{CommunicationThread, Pending, ThreadGone};
-pub use replica::{Replica, ReplicaSettings, StepError, StepOutcome};
+pub use host_replica::{HostReplica, ReplicaSettings};
+pub use replica::{Replica, StateError, StepError, StepOutcome};
 pub use timeline::Timeline;

@@ -63,7 +63,7 @@ fn weights_of(ranks: u32) -> Vec<Vec<f32>> {
                 dropout_key: 5,
             };
             let scale = LossScaleConfig::Static(StaticScale { scale: 8.0 });
-            let mut replica = Replica::new(
+            let mut replica = HostReplica::new(
                 Arc::clone(&plan),
                 buckets,
                 settings,
@@ -147,7 +147,7 @@ fn a_skipped_step_changes_neither_weights_nor_statistics() {
     let transport = ThreadTransport::world(1).remove(0);
     let communicator = HostCommunicator::new(transport, CommunicatorSettings::default()).unwrap();
     let first = Weights::initial(&plan, &Streams::new(1), false);
-    let mut replica = Replica::new(
+    let mut replica = HostReplica::new(
         Arc::clone(&plan),
         buckets,
         ReplicaSettings {

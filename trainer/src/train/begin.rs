@@ -38,34 +38,36 @@ impl RankRun<'_> {
                 checkpoint::load(&path, &Expected { tensors: &setup.tensors, settings })?;
             self.done = checkpoint.state.progress.step;
             self.best_top1 = checkpoint.state.best_top1;
-            saved::restore(setup, &mut self.replica, checkpoint)?;
+            saved::restore(setup, &mut *self.replica, checkpoint)?;
             self.saved_at = Some(self.done);
             self.resumed = Some(path);
         } else if let Some(path) = &setup.config.network.weights {
             let model = checkpoint::load_weights(path, &setup.tensors)
                 .map_err(|error| Problem::new("network.weights", error.to_string()))?;
-            saved::load_model(setup, &mut self.replica, &model)?;
+            saved::load_model(setup, &mut *self.replica, &model)?;
         }
-        let weights = self.exchange("exchange of the weights' hashes", self.weights_hash())?;
+        let hash = self.weights_hash()?;
+        let weights = self.exchange("exchange of the weights' hashes", hash)?;
         agree("the first weights", &weights)
     }
 
     /// What every rank says, in the order of ranks.
     fn exchange(&self, name: &'static str, own: String) -> Result<Vec<String>, TrainError> {
         let pending =
-            self.replica.communication.ask(move |all| all.all_gather(name, own.as_bytes()));
+            self.replica.communication().ask(move |all| all.all_gather(name, own.as_bytes()));
         let said = pending.wait()??;
         Ok(said.iter().map(|said| String::from_utf8_lossy(said).into_owned()).collect())
     }
 
-    pub(super) fn weights_hash(&self) -> String {
+    pub(super) fn weights_hash(&mut self) -> Result<String, TrainError> {
+        let weights = self.replica.weights()?;
         let mut hash = Sha256::new();
         for parameter in self.setup.plan.parameter_ids() {
-            for weight in self.replica.weights.of(parameter) {
+            for weight in weights.of(parameter) {
                 hash.update(weight.to_le_bytes());
             }
         }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 }
 

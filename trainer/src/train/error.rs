@@ -13,12 +13,13 @@ use crate::data::loader::LoaderError;
 use crate::data::sampler::SamplerError;
 use crate::data::source::SourceError;
 use crate::executor::ExecutorError;
+use crate::executor::cuda::device::DeviceError;
 use crate::model::WeightsError;
 use crate::optimizer::OptimizerError;
 use crate::plan::PlanError;
 use crate::plan::buckets::CycleError;
 use crate::recording::RecorderError;
-use crate::step::{StepError, ThreadGone};
+use crate::step::{StateError, StepError, ThreadGone};
 
 /// Why a run fails.
 #[derive(Debug, thiserror::Error)]
@@ -147,11 +148,28 @@ impl TrainError {
             | Self::BadValue(_)
             | Self::Weights(_)
             | Self::Optimizer(_)
-            | Self::Settings(_)
-            | Self::Executor(_) => true,
+            | Self::Settings(_) => true,
+            // A GPU that is missing or fails is the machine's fault.
+            Self::Executor(error) => !matches!(error, ExecutorError::Device(_)),
             Self::Loader(error) => !matches!(error, LoaderError::Thread(_)),
             Self::Checkpoint(error) => !error.is_output(),
             _ => false,
+        }
+    }
+}
+
+impl From<DeviceError> for TrainError {
+    fn from(error: DeviceError) -> Self {
+        Self::Executor(error.into())
+    }
+}
+
+impl From<StateError> for TrainError {
+    fn from(error: StateError) -> Self {
+        match error {
+            StateError::Executor(error) => Self::Executor(error),
+            StateError::Optimizer(error) => Self::Optimizer(error),
+            StateError::LossScale(value) => Self::BadValue(value),
         }
     }
 }

@@ -18,7 +18,7 @@ impl RankRun<'_> {
         let name = format!("average of running statistics after step {}", self.done);
         let pending = self
             .replica
-            .communication
+            .communication()
             .ask(move |all| all.all_reduce(&name, values.as_mut_slice().into()).map(|()| values));
         let mut values = pending.wait()??.into_iter();
         let world = self.setup.world as f32;

@@ -14,6 +14,7 @@ mod evaluate;
 mod log;
 mod rank;
 mod record;
+mod replica;
 mod saved;
 mod setup;
 #[cfg(test)]

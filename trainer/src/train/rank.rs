@@ -6,28 +6,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
-use foretrain_sim::random::Streams;
-use foretrain_sim::recording::{EventKind, NumberFormat};
-use half::{bf16, f16};
-use rand::Rng;
-use rayon::{ThreadPool, ThreadPoolBuilder};
+use foretrain_sim::recording::EventKind;
 
 use super::log::Logs;
+use super::replica::{self, Seat};
 use super::{Losses, News, Report, Setup, TrainError, Watch};
 use crate::checkpoint::CheckpointFolder;
 use crate::communicator::Communicator;
-use crate::config::Every;
+use crate::config::{DeviceName, Every};
 use crate::data::augment::Preparation;
-use crate::data::loader::{self, Loader, LoaderSettings};
+use crate::data::loader::{self, Images, Loader, LoaderError, LoaderSettings, Skip};
 use crate::data::sampler::{Purpose, Sampler};
 use crate::data::source::Source;
-use crate::executor::cpu::CpuExecutor;
-use crate::executor::{self, Executor, LossSum};
-use crate::loss_scale::{LossScaler, Verdict};
-use crate::model::Weights;
-use crate::optimizer::Optimizer;
+use crate::executor::{self, LossSum};
+use crate::loss_scale::Verdict;
 use crate::recording::Recorder;
-use crate::step::{CommunicationThread, Replica, ReplicaSettings, StepOutcome, Timeline};
+use crate::step::{Replica, StepOutcome, Timeline};
 
 /// Steps from one report of losses to the next.
 const REPORT_STEPS: u64 = 20;
@@ -39,7 +33,7 @@ const SKIPPED_MAX: u64 = 100;
 /// One rank in a run.
 pub(super) struct RankRun<'a> {
     pub(super) setup: &'a Setup,
-    pub(super) replica: Replica,
+    pub(super) replica: Box<dyn Replica>,
     pub(super) timeline: Timeline,
     pub(super) recorder: Option<Recorder>,
     /// Rank 0's.
@@ -88,41 +82,44 @@ impl Interval {
     }
 }
 
+/// What is taken of the input while a step is under way.
+#[derive(Default)]
+struct Ahead {
+    skipped: Vec<Skip>,
+    /// Why there is no next batch, for when it is needed.
+    error: Option<LoaderError>,
+}
+
+impl Ahead {
+    /// The next batch, if it is there already.
+    fn batch(&mut self, setup: &Setup, loader: &mut Loader) -> Option<executor::Batch> {
+        if self.error.is_some() || !loader.is_ready() {
+            return None;
+        }
+        match loader.next()? {
+            Ok(mut batch) => {
+                self.skipped.append(&mut batch.skipped);
+                // A batch of the loader always has the shape of the network.
+                tensors(setup, batch).ok()
+            }
+            Err(error) => {
+                self.error = Some(error);
+                None
+            }
+        }
+    }
+}
+
 impl<'a> RankRun<'a> {
     /// Builds the rank's replica, from the latest checkpoint if there is one.
     pub(super) fn new(
         setup: &'a Setup,
         communicator: Box<dyn Communicator>,
-        local_ranks: u32,
+        seat: Seat,
         start: Instant,
     ) -> Result<Self, TrainError> {
-        let config = &setup.config;
-        let pool = ThreadPoolBuilder::new()
-            .num_threads(setup.threads(local_ranks).get())
-            .thread_name(|index| format!("kernel-{index}"))
-            .build()
-            .map_err(|error| TrainError::Thread(error.to_string()))?;
-        let pool = Arc::new(pool);
-        let communication = CommunicationThread::start(communicator)
-            .map_err(|error| TrainError::Thread(error.to_string()))?;
-        let rank = communication.rank();
-        let streams = Streams::new(config.seed);
-        let replica = Replica::new(
-            Arc::clone(&setup.plan),
-            Arc::clone(&setup.buckets),
-            ReplicaSettings {
-                per_rank_batch: config.per_rank_batch(setup.world),
-                wire: config.wire(),
-                overlap: config.communication.overlap,
-                dropout_key: streams.stream("run", "dropout").next_u64(),
-            },
-            Weights::initial(&setup.plan, &streams, config.network.zero_gamma()),
-            Optimizer::new(config.optimizer)?,
-            LossScaler::new(config.training.loss_scale())?,
-            executor(setup, &pool)?,
-            communication,
-            pool,
-        )?;
+        let rank = communicator.rank();
+        let replica = replica::build(setup, communicator, seat)?;
         let mut run = Self {
             setup,
             replica,
@@ -130,7 +127,7 @@ impl<'a> RankRun<'a> {
             recorder: None,
             folder: None,
             logs: None,
-            local_ranks,
+            local_ranks: seat.local_ranks,
             done: 0,
             resumed: None,
             best_top1: None,
@@ -143,7 +140,7 @@ impl<'a> RankRun<'a> {
     }
 
     pub(super) fn rank(&self) -> u32 {
-        self.replica.communication.rank()
+        self.replica.communication().rank()
     }
 
     /// Trains.
@@ -206,7 +203,7 @@ impl<'a> RankRun<'a> {
         if let Some(recorder) = self.recorder.take() {
             recorder.finish()?;
         }
-        let weights_sha256 = self.weights_hash();
+        let weights_sha256 = self.weights_hash()?;
         Ok(Report {
             steps: self.done,
             steps_here: self.done - done_before,
@@ -244,6 +241,7 @@ impl<'a> RankRun<'a> {
                 .unwrap_or(NonZeroUsize::MIN),
             prefetch: config.data.prefetch(),
             skips_max: if purpose == Purpose::Training { config.data.corrupt_max() } else { 0 },
+            as_bytes: config.training.device == DeviceName::Cuda,
         };
         let (source, preparation) = (Arc::clone(source), Arc::clone(preparation));
         Ok(Loader::start(source, preparation, order, config.seed, settings)?)
@@ -256,20 +254,28 @@ impl<'a> RankRun<'a> {
         let skip = self.done - epoch * setup.steps_per_epoch;
         let mut loader = self.loader(data, Purpose::Training, epoch, skip)?;
         let mut interval = Interval::new();
+        let mut next = Ahead::default();
         while self.done < end {
             let step = self.done;
             let recorded = self.record_from(step)?;
             self.timeline.set_step(step, recorded);
             let start_ns = self.timeline.now_ns();
-            let batch = loader.next().ok_or(TrainError::DataEnded { epoch, step })??;
+            if !self.replica.holds_batch() {
+                let batch =
+                    next.error.take().map_or_else(|| loader.next(), |error| Some(Err(error)));
+                let batch = batch.ok_or(TrainError::DataEnded { epoch, step })??;
+                next.skipped.extend(batch.skipped.iter().cloned());
+                self.replica.take(tensors(setup, batch)?)?;
+            }
             let ready_ns = self.timeline.span(start_ns, |span| EventKind::InputWait { span });
             interval.input_wait_ns += ready_ns - start_ns;
-            for skip in &batch.skipped {
+            for skip in next.skipped.drain(..) {
                 watch.tell(News::Skipped { name: &skip.name, reason: &skip.reason });
             }
             let lr = setup.schedule.learning_rate(step);
-            let batch = tensors(setup, batch)?;
-            let outcome = self.replica.step(&batch, step, lr, &mut self.timeline)?;
+            let is_last = self.done + 1 == end;
+            let mut ahead = || if is_last { None } else { next.batch(setup, &mut loader) };
+            let outcome = self.replica.step(step, lr, &mut self.timeline, &mut ahead)?;
             self.timeline.span(start_ns, |span| EventKind::Step { span });
             self.done += 1;
             interval.add(&outcome);
@@ -335,7 +341,7 @@ impl<'a> RankRun<'a> {
         own: [f64; N],
     ) -> Result<[f64; N], TrainError> {
         let bytes: Vec<u8> = own.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let pending = self.replica.communication.ask(move |all| all.all_gather(&name, &bytes));
+        let pending = self.replica.communication().ask(move |all| all.all_gather(&name, &bytes));
         let mut sums = [0.0; N];
         for message in pending.wait()?? {
             let (values, _) = message.as_chunks::<8>();
@@ -347,24 +353,18 @@ impl<'a> RankRun<'a> {
     }
 }
 
-fn executor(setup: &Setup, pool: &Arc<ThreadPool>) -> Result<Box<dyn Executor>, TrainError> {
-    let (plan, buckets) = (Arc::clone(&setup.plan), Arc::clone(&setup.buckets));
-    let (settings, pool) = (setup.executor_settings(), Arc::clone(pool));
-    Ok(match setup.config.training.precision {
-        NumberFormat::F32 => Box::new(CpuExecutor::<f32>::new(plan, buckets, settings, pool)?),
-        NumberFormat::F16 => Box::new(CpuExecutor::<f16>::new(plan, buckets, settings, pool)?),
-        NumberFormat::Bf16 => Box::new(CpuExecutor::<bf16>::new(plan, buckets, settings, pool)?),
-    })
-}
-
 /// A batch as tensors.
 pub(super) fn tensors(setup: &Setup, batch: loader::Batch) -> Result<executor::Batch, TrainError> {
     let shape = setup.network.input_shape();
     let [height, width, channels] =
         [shape.height, shape.width, shape.channels].map(|size| size as usize);
     let images = batch.labels.len();
+    let dims = (images, height, width, channels);
     Ok(executor::Batch {
-        images: Tensor::from_vec(batch.images, (images, height, width, channels), &Device::Cpu)?,
+        images: match batch.images {
+            Images::Numbers(numbers) => Tensor::from_vec(numbers, dims, &Device::Cpu)?,
+            Images::Bytes(bytes) => Tensor::from_vec(bytes, dims, &Device::Cpu)?,
+        },
         labels: Tensor::from_vec(batch.labels, images, &Device::Cpu)?,
     })
 }

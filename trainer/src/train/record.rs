@@ -18,7 +18,10 @@ impl RankRun<'_> {
             let config = &self.setup.config;
             let algorithm = super::world::all_reduce(&config.communication).to_string();
             let threads = self.setup.threads(self.local_ranks);
-            let header = self.setup.header(self.rank(), threads, &algorithm);
+            let mut header = self.setup.header(self.rank(), threads, &algorithm);
+            if let Some(device) = self.replica.device() {
+                header.device = device;
+            }
             let path = config.output.path(&recording.file);
             // The rest of a recording does not replace the whole.
             if step > steps.start && rank_path(&path, self.rank()).exists() {
@@ -62,7 +65,7 @@ impl RankRun<'_> {
             step: self.done,
         };
         let checkpoint =
-            saved::checkpoint(self.setup, &mut self.replica, progress, self.best_top1)?;
+            saved::checkpoint(self.setup, &mut *self.replica, progress, self.best_top1)?;
         let path = folder.save(&checkpoint)?;
         if let Some(logs) = &mut self.logs {
             logs.checkpoint(self.done, &path)?;

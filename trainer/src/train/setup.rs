@@ -41,6 +41,9 @@ pub struct Setup {
     pub(super) device: String,
     /// When the run started, as a date and time of ISO 8601.
     pub(super) started: String,
+    /// Whether a GPU is emulated.
+    #[cfg(test)]
+    pub(super) is_emulated: bool,
 }
 
 impl std::fmt::Debug for Setup {
@@ -104,6 +107,8 @@ impl Setup {
             tensors,
             device: device.to_owned(),
             started: started.to_owned(),
+            #[cfg(test)]
+            is_emulated: false,
         })
     }
 

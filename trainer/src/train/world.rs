@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::rank::RankRun;
+use super::replica::Seat;
 use super::{NobodyWatches, Report, Setup, TrainError, Watch};
 use crate::communicator::{
     AllReduce, Communicator, CommunicatorSettings, HostCommunicator, ThreadTransport, Transport,
@@ -19,6 +20,8 @@ pub enum Place<T> {
         transport: T,
         /// Ranks on this machine, who share its cores.
         local_ranks: u32,
+        /// Which of them this is: whose GPU it takes.
+        local_rank: u32,
     },
 }
 
@@ -43,9 +46,10 @@ pub fn run<T: Transport + 'static>(
     let start = Instant::now();
     match place {
         Place::Threads => threads(setup, start, watch),
-        Place::Process { transport, local_ranks } => {
+        Place::Process { transport, local_ranks, local_rank } => {
             let communicator = communicator(setup, transport)?;
-            RankRun::new(setup, communicator, local_ranks, start)?.run(watch)
+            let seat = Seat { local_ranks, local_rank };
+            RankRun::new(setup, communicator, seat, start)?.run(watch)
         }
     }
 }
@@ -91,7 +95,8 @@ fn threads(setup: &Setup, start: Instant, watch: &mut dyn Watch) -> Result<Repor
         for (rank, transport) in (1..).zip(transports) {
             let work = move || {
                 let communicator = communicator(setup, transport)?;
-                RankRun::new(setup, communicator, world, start)?.run(&mut NobodyWatches)
+                let seat = Seat { local_ranks: world, local_rank: rank };
+                RankRun::new(setup, communicator, seat, start)?.run(&mut NobodyWatches)
             };
             let thread = std::thread::Builder::new()
                 .name(format!("rank-{rank}"))
@@ -100,7 +105,10 @@ fn threads(setup: &Setup, start: Instant, watch: &mut dyn Watch) -> Result<Repor
             others.push((rank, thread));
         }
         let own = communicator(setup, first)
-            .and_then(|communicator| RankRun::new(setup, communicator, world, start))
+            .and_then(|communicator| {
+                let seat = Seat { local_ranks: world, local_rank: 0 };
+                RankRun::new(setup, communicator, seat, start)
+            })
             .and_then(|run| run.run(watch));
         let mut results = vec![own];
         for (rank, thread) in others {

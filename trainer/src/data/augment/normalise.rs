@@ -113,9 +113,52 @@ impl Normalisation {
     }
 }
 
+/// Writes one image as bytes, as [`Normalisation::write`] lays numbers out, for whoever normalises
+/// elsewhere; grey ones are repeated in each of so many channels.
+pub(super) fn write_bytes(pixels: &Pixels, channels: usize, flip: bool, out: &mut [u8]) {
+    let (width, stored) = (pixels.width() as usize, pixels.channels() as usize);
+    if stored == channels && !flip {
+        out.copy_from_slice(pixels.data());
+        return;
+    }
+    let rows = pixels.data().chunks_exact(width * stored);
+    for (row, out) in rows.zip(out.chunks_exact_mut(width * channels)) {
+        let copy = |(out, pixel): (&mut [u8], &[u8])| {
+            for (channel, out) in out.iter_mut().enumerate() {
+                *out = pixel[channel.min(stored - 1)];
+            }
+        };
+        let (out, row) = (out.chunks_exact_mut(channels), row.chunks_exact(stored));
+        if flip {
+            out.zip(row.rev()).for_each(copy);
+        } else {
+            out.zip(row).for_each(copy);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Normalised one by one, bytes are what is written as numbers.
+    #[test]
+    fn bytes_are_laid_out_as_numbers_are() {
+        let grey = Pixels::new(2, 2, 1, vec![0, 51, 102, 255]).unwrap();
+        let normalisation = Normalisation::new(&[0.0, 0.5, 1.0], &[1.0, 0.5, 0.25], Layout::Nhwc);
+        let normalisation = normalisation.unwrap();
+        for pixels in [image(), grey] {
+            for flip in [false, true] {
+                let (mut bytes, mut numbers) = ([0; 12], [0.0; 12]);
+                write_bytes(&pixels, 3, flip, &mut bytes);
+                normalisation.write(&pixels, flip, &mut numbers);
+                let table =
+                    |(at, byte): (usize, &u8)| normalisation.tables[at % 3][usize::from(*byte)];
+                let expected: Vec<f32> = bytes.iter().enumerate().map(table).collect();
+                assert_eq!(expected, numbers);
+            }
+        }
+    }
 
     /// Two pixels side by side over two more; red, green, blue.
     fn image() -> Pixels {

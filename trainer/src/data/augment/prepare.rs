@@ -9,6 +9,7 @@ use foretrain_sim::random::{Stream, Streams};
 use rand::Rng;
 
 use super::crop::{centre_box, check_side};
+use super::normalise::write_bytes;
 use super::{CropRule, Normalisation, PrepareError, SettingError, decode, random_resized_box};
 use crate::data::below;
 use crate::data::source::{Payload, Pixels};
@@ -195,6 +196,14 @@ impl Preparation {
     pub fn write(&self, prepared: &Prepared, out: &mut [f32]) {
         let numbers = self.numbers().min(out.len());
         self.normalisation.write(&prepared.pixels, prepared.flip, &mut out[..numbers]);
+    }
+
+    /// As [`Preparation::write`] for the layout `batch × height × width × channels`, but not
+    /// normalised: one byte for each number.
+    pub fn write_bytes(&self, prepared: &Prepared, out: &mut [u8]) {
+        let numbers = self.numbers().min(out.len());
+        let channels = self.normalisation.channels();
+        write_bytes(&prepared.pixels, channels, prepared.flip, &mut out[..numbers]);
     }
 }
 

@@ -33,6 +33,17 @@ pub struct LoaderSettings {
     pub prefetch: NonZeroUsize,
     /// Samples that may be skipped in an epoch.
     pub skips_max: u32,
+    /// Whether inputs are bytes, to be normalised where they are computed with.
+    pub as_bytes: bool,
+}
+
+/// The inputs of a batch, one after the other, each of [`Preparation::shape`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Images {
+    /// Normalised, in the layout of the preparation.
+    Numbers(Vec<f32>),
+    /// As decoded, in the layout `height × width × channels`.
+    Bytes(Vec<u8>),
 }
 
 /// A sample that was left out.
@@ -49,8 +60,8 @@ pub struct Skip {
 /// Inputs of one step of one rank.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
-    /// `labels.len()` inputs one after the other, each of [`Preparation::shape`] in its layout.
-    pub images: Vec<f32>,
+    /// `labels.len()` inputs.
+    pub images: Images,
     /// The class of each.
     pub labels: Vec<u32>,
     /// The index of each in its dataset.
@@ -88,7 +99,7 @@ struct State {
     /// Batches begun and not handed out, oldest first.
     open: VecDeque<Arc<Building>>,
     /// Memory of batches that have been used, for the next ones.
-    spare: Vec<Vec<f32>>,
+    spare: Vec<Images>,
     stopped: bool,
 }
 
@@ -120,8 +131,9 @@ impl Loader {
         if order.batch == 0 {
             return Err(LoaderError::EmptyBatch);
         }
-        let LoaderSettings { workers, prefetch, skips_max } = settings;
-        let job = Job { source, preparation, order, seed, skips_max, prefetch: prefetch.get() };
+        let LoaderSettings { workers, prefetch, skips_max, as_bytes } = settings;
+        let prefetch = prefetch.get();
+        let job = Job { source, preparation, order, seed, skips_max, prefetch, as_bytes };
         let state =
             State { next: 0, taken: 0, open: VecDeque::new(), spare: Vec::new(), stopped: false };
         let (state, room, complete) = (Mutex::new(state), Condvar::new(), Condvar::new());

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Batch, LoaderError, Shared, Skip, lock};
+use super::{Batch, Images, LoaderError, Shared, Skip, lock};
 use crate::data::augment::{Preparation, Prepared, Resizing, SampleKey};
 use crate::data::sampler::EpochOrder;
 use crate::data::source::Source;
@@ -18,6 +18,7 @@ pub(super) struct Job {
     pub(super) seed: u64,
     pub(super) skips_max: u32,
     pub(super) prefetch: usize,
+    pub(super) as_bytes: bool,
 }
 
 /// A batch being filled.
@@ -34,14 +35,25 @@ struct Filling {
     failure: Option<LoaderError>,
 }
 
+/// Memory of this size: that which was used before, if it is enough. Fresh zeros cost nothing until
+/// they are written; growing would, under the lock.
+fn sized<T: Clone + Default>(mut spare: Vec<T>, size: usize) -> Vec<T> {
+    if spare.len() < size {
+        return vec![T::default(); size];
+    }
+    spare.truncate(size);
+    spare
+}
+
 impl Building {
-    fn new(samples: usize, numbers: usize, mut images: Vec<f32>) -> Self {
+    fn new(samples: usize, numbers: usize, as_bytes: bool, spare: Option<Images>) -> Self {
         let size = samples * numbers;
-        if images.len() < size {
-            // Fresh zeros cost nothing until they are written; growing would, under the lock.
-            images = vec![0.0; size];
-        }
-        images.truncate(size);
+        let images = match (spare, as_bytes) {
+            (Some(Images::Numbers(spare)), false) => Images::Numbers(sized(spare, size)),
+            (_, false) => Images::Numbers(vec![0.0; size]),
+            (Some(Images::Bytes(spare)), true) => Images::Bytes(sized(spare, size)),
+            (_, true) => Images::Bytes(vec![0; size]),
+        };
         let (labels, indices) = (vec![0; samples], vec![0; samples]);
         let batch = Batch { images, labels, indices, skipped: Vec::new() };
         let filling = Filling { batch, skip_places: Vec::new(), failure: None };
@@ -62,7 +74,7 @@ impl Building {
         // Stable: several skips of one place stay in the order of the attempts.
         skips.sort_by_key(|(place, _)| *place);
         Ok(Batch {
-            images: std::mem::take(&mut filling.batch.images),
+            images: std::mem::replace(&mut filling.batch.images, Images::Bytes(Vec::new())),
             labels: std::mem::take(&mut filling.batch.labels),
             indices: std::mem::take(&mut filling.batch.indices),
             skipped: skips.into_iter().map(|(_, skip)| skip).collect(),
@@ -76,9 +88,10 @@ impl Building {
         match outcome.sample {
             Ok(Some((index, label, prepared))) => {
                 let images = &mut filling.batch.images;
-                let write = AssertUnwindSafe(|| {
-                    let image = &mut images[place * numbers..(place + 1) * numbers];
-                    preparation.write(&prepared, image);
+                let range = place * numbers..(place + 1) * numbers;
+                let write = AssertUnwindSafe(|| match images {
+                    Images::Numbers(images) => preparation.write(&prepared, &mut images[range]),
+                    Images::Bytes(images) => preparation.write_bytes(&prepared, &mut images[range]),
                 });
                 if let Err(panic) = catch_unwind(write) {
                     let (name, message) = (format!("sample {index}"), message(panic.as_ref()));
@@ -167,7 +180,7 @@ impl Shared {
 
     /// The next place to prepare: its batch, its place there and the sample's index.
     fn claim(&self) -> Option<(Arc<Building>, usize, u32)> {
-        let Job { order, preparation, prefetch, .. } = &self.job;
+        let Job { order, preparation, prefetch, as_bytes, .. } = &self.job;
         let size = order.batch as usize;
         let mut state = lock(&self.state);
         loop {
@@ -180,8 +193,8 @@ impl Shared {
             if ahead < *prefetch {
                 if ahead == state.open.len() {
                     let samples = size.min(order.indices.len() - batch * size);
-                    let images = state.spare.pop().unwrap_or_default();
-                    let building = Building::new(samples, preparation.numbers(), images);
+                    let (numbers, spare) = (preparation.numbers(), state.spare.pop());
+                    let building = Building::new(samples, numbers, *as_bytes, spare);
                     state.open.push_back(Arc::new(building));
                 }
                 let building = Arc::clone(state.open.get(ahead)?);

@@ -29,7 +29,7 @@ use self::scratch::Scratch;
 #[cfg(test)]
 pub(super) use self::{batch_norm::Target, pointwise::Dropout};
 use super::{
-    Batch, Executor, ExecutorError, ExecutorSettings, GradientBuffer, LossSum, Mode, Pass,
+    Batch, Executor, ExecutorError, ExecutorSettings, GradientBuffer, Images, LossSum, Mode, Pass,
     RunningStatistics,
 };
 use crate::plan::buckets::Buckets;
@@ -300,7 +300,13 @@ impl<E: Element> Executor for CpuExecutor<E> {
     }
 
     fn load_batch(&mut self, batch: &Batch) -> Result<(), ExecutorError> {
-        batch.read(self.plan.image_shape(), |images, labels| self.load_images(images, labels))
+        batch.read(self.plan.image_shape(), |images, labels| match images {
+            Images::Numbers(images) => self.load_images(images, labels),
+            Images::Bytes(_) => {
+                let problem = "expected images of f32: bytes are for GPUs, which normalise them";
+                Err(ExecutorError::Tensor(problem.to_owned()))
+            }
+        })
     }
 
     fn forward(&mut self, instruction: usize, pass: Pass) -> Result<(), ExecutorError> {

@@ -12,11 +12,11 @@ use super::arguments::Address;
 use super::arguments::optimizer::{StepInput, StepState};
 use super::device::Device;
 use super::filters::{from_device, to_device};
-use super::lower::{LowerError, Program, program, round_weights};
+use super::lower::{ByteScale, LowerError, Program, program, round_weights};
 use super::memory::Memory;
 use super::work::Work;
 use crate::executor::{
-    Batch, Executor, ExecutorError, ExecutorSettings, GradientBuffer, LossSum, Mode, Pass,
+    Batch, Executor, ExecutorError, ExecutorSettings, GradientBuffer, Images, LossSum, Mode, Pass,
     RunningStatistics,
 };
 use crate::plan::buckets::Buckets;
@@ -30,9 +30,18 @@ struct Prepared {
     evaluation: bool,
 }
 
+/// A batch that is on its way.
+#[derive(Debug, Clone, Copy)]
+struct Staged {
+    images: usize,
+    are_bytes: bool,
+}
+
 /// Runs a plan on a device.
 #[derive(Debug)]
-pub struct DeviceExecutor<D> {
+pub struct DeviceExecutor<D: Device> {
+    /// From where batches are copied.
+    upload: D::Upload,
     device: D,
     plan: Arc<Plan>,
     buckets: Arc<Buckets>,
@@ -41,8 +50,14 @@ pub struct DeviceExecutor<D> {
     /// For each number of images that came.
     programs: BTreeMap<usize, Prepared>,
     round: Vec<Work>,
+    /// What the bytes of images stand for.
+    bytes: Option<ByteScale>,
+    /// The next batch.
+    staged: Option<Staged>,
     /// Images of this pass.
     images: usize,
+    /// Whether they came as bytes.
+    are_bytes: bool,
     /// Whether weights came that have not been rounded.
     is_unrounded: bool,
     /// The buckets that were taken.
@@ -79,7 +94,10 @@ impl<D: Device> DeviceExecutor<D> {
         let round = round_weights(&plan, &memory);
         device.prepare(&round)?;
         let away = vec![false; memory.buckets.len()];
+        let image_bytes = capacity * plan.image_shape().elements() as usize * 4;
+        let upload = device.upload(Memory::staged_labels(image_bytes) + capacity * 4)?;
         let mut executor = Self {
+            upload,
             device,
             plan,
             buckets,
@@ -87,7 +105,10 @@ impl<D: Device> DeviceExecutor<D> {
             memory,
             programs: BTreeMap::new(),
             round,
+            bytes: None,
+            staged: None,
             images: capacity,
+            are_bytes: false,
             is_unrounded: true,
             away,
         };
@@ -95,10 +116,32 @@ impl<D: Device> DeviceExecutor<D> {
         Ok(executor)
     }
 
+    /// Takes batches whose images are bytes too, which stand for these numbers.
+    ///
+    /// # Errors
+    /// None that it did not have before.
+    pub fn set_byte_scale(&mut self, scale: ByteScale) -> Result<(), ExecutorError> {
+        self.bytes = Some(scale);
+        self.programs.clear();
+        self.lower(self.images)
+    }
+
+    /// The buckets of gradients.
+    #[must_use]
+    pub fn buckets(&self) -> &Arc<Buckets> {
+        &self.buckets
+    }
+
     /// Where everything lies.
     #[must_use]
     pub const fn memory(&self) -> &Memory {
         &self.memory
+    }
+
+    /// What it runs on, in words.
+    #[must_use]
+    pub fn description(&self) -> String {
+        self.device.description()
     }
 
     /// What it runs on.
@@ -110,7 +153,8 @@ impl<D: Device> DeviceExecutor<D> {
     /// Lowers the plan for so many images.
     fn lower(&mut self, images: usize) -> Result<(), ExecutorError> {
         if !self.programs.contains_key(&images) {
-            let program = program(&self.plan, &self.memory, &self.settings, images)?;
+            let bytes = self.bytes.as_ref();
+            let program = program(&self.plan, &self.memory, &self.settings, images, bytes)?;
             let prepared = Prepared { program, training: false, evaluation: false };
             self.programs.insert(images, prepared);
         }
@@ -133,20 +177,76 @@ impl<D: Device> DeviceExecutor<D> {
         Ok(())
     }
 
-    /// Begins passes: rounds weights that came, and takes the images.
-    fn begin(&mut self, mode: Mode) -> Result<(), ExecutorError> {
+    /// Begins passes: rounds weights that came, and takes the images. Where a batch was copied to is
+    /// free for the next from then on.
+    pub(super) fn begin(&mut self, mode: Mode) -> Result<(), ExecutorError> {
+        if let Some(Staged { images, are_bytes }) = self.staged.take() {
+            (self.images, self.are_bytes) = (images, are_bytes);
+        }
         self.prepare(mode)?;
         if std::mem::take(&mut self.is_unrounded) {
             for work in &self.round {
                 self.device.enqueue(work)?;
             }
         }
-        self.run(|program| &program.take)
+        self.device.hold(&mut self.upload)?;
+        match self.are_bytes {
+            true => self.run(|program| &program.take_bytes)?,
+            false => self.run(|program| &program.take)?,
+        }
+        Ok(self.device.release(&mut self.upload)?)
+    }
+
+    /// Whether a batch waits for the next pass.
+    #[must_use]
+    pub const fn holds_batch(&self) -> bool {
+        self.staged.is_some()
+    }
+
+    /// Starts copying a batch, for the pass after the one that is being done.
+    ///
+    /// # Errors
+    /// Shapes or labels that do not fit the plan, or the device failed.
+    pub fn stage(&mut self, batch: &Batch) -> Result<(), ExecutorError> {
+        batch.read(self.plan.image_shape(), |images, labels| self.stage_images(images, labels))
+    }
+
+    fn stage_images(&mut self, images: Images<'_>, labels: &[u32]) -> Result<(), ExecutorError> {
+        let (image, classes) = (self.plan.image_shape(), self.plan.classes());
+        self.settings.check_batch(images.len(), labels, image, classes)?;
+        let are_bytes = matches!(images, Images::Bytes(_));
+        if are_bytes && self.bytes.is_none() {
+            let problem = "the images are bytes, and it was not said what they stand for";
+            return Err(ExecutorError::Tensor(problem.to_owned()));
+        }
+        self.lower(labels.len())?;
+        let place = self.device.fill(&mut self.upload)?;
+        let image_bytes = match images {
+            Images::Bytes(bytes) => {
+                place[..bytes.len()].copy_from_slice(bytes);
+                bytes.len()
+            }
+            Images::Numbers(numbers) => copy_words(place, numbers, |number| number.to_le_bytes()),
+        };
+        let start = Memory::staged_labels(image_bytes);
+        let bytes = start + copy_words(&mut place[start..], labels, |label| label.to_le_bytes());
+        self.device.start(&mut self.upload, self.memory.staging, bytes)?;
+        self.staged = Some(Staged { images: labels.len(), are_bytes });
+        Ok(())
     }
 
     /// How many images are at hand.
     pub(super) const fn images(&self) -> usize {
         self.images
+    }
+
+    /// The work that takes the images at hand from where they were copied to.
+    pub(super) fn taking(&self) -> &[Work] {
+        match self.current() {
+            Some(program) if self.are_bytes => &program.take_bytes,
+            Some(program) => &program.take,
+            None => &[],
+        }
     }
 
     /// The work on the images at hand.
@@ -167,32 +267,9 @@ impl<D: Device> DeviceExecutor<D> {
         Ok(())
     }
 
-    /// Runs forward and backward in training, by what the device's memory says of the step.
-    pub(super) fn passes(&mut self) -> Result<(), ExecutorError> {
-        self.begin(Mode::Train)?;
-        for instruction in 0..self.plan.instructions().len() {
-            self.run(|program| &program.forward[instruction])?;
-        }
-        for instruction in (0..self.plan.instructions().len()).rev() {
-            self.run(|program| &program.backward[instruction])?;
-        }
-        Ok(())
-    }
-
     /// Takes over the running statistics, unless the device's memory says that the step is skipped.
     pub(super) fn commit(&mut self) -> Result<(), ExecutorError> {
         self.run(|program| &program.commit)
-    }
-
-    fn load_images(&mut self, images: &[f32], labels: &[u32]) -> Result<(), ExecutorError> {
-        let (image, classes) = (self.plan.image_shape(), self.plan.classes());
-        self.settings.check_batch(images.len(), labels, image, classes)?;
-        let found = labels.len();
-        self.lower(found)?;
-        self.images = found;
-        self.device.write(self.memory.staging, &bytes_of(images))?;
-        let labels: Vec<u8> = labels.iter().flat_map(|label| label.to_le_bytes()).collect();
-        Ok(self.device.write(self.memory.labels, &labels)?)
     }
 
     /// Says what is of this pass. In evaluation nothing is, and the state of an optimizer that the
@@ -245,6 +322,15 @@ fn ordered<const N: usize, T: Copy + Default>(
     tensors.iter().flat_map(tensor).collect()
 }
 
+/// Writes numbers of four bytes; gives how many bytes they are.
+fn copy_words<T: Copy>(to: &mut [u8], from: &[T], bytes: impl Fn(T) -> [u8; 4]) -> usize {
+    let (words, _) = to.as_chunks_mut::<4>();
+    for (word, number) in words.iter_mut().zip(from) {
+        *word = bytes(*number);
+    }
+    from.len() * 4
+}
+
 pub(super) fn bytes_of(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
@@ -267,7 +353,7 @@ impl<D: Device> Executor for DeviceExecutor<D> {
     }
 
     fn load_batch(&mut self, batch: &Batch) -> Result<(), ExecutorError> {
-        batch.read(self.plan.image_shape(), |images, labels| self.load_images(images, labels))
+        self.stage(batch)
     }
 
     fn forward(&mut self, instruction: usize, pass: Pass) -> Result<(), ExecutorError> {

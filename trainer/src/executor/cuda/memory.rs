@@ -93,7 +93,8 @@ pub struct Memory {
     offsets: Vec<usize>,
     elements: Vec<usize>,
     images: BufferId,
-    /// The images as they come, single precision.
+    /// The images as they come, single precision or bytes, and after them the labels; see
+    /// [`Self::staged_labels`].
     pub staging: Address,
     /// The images, padded.
     pub padded_images: Address,
@@ -147,7 +148,7 @@ impl Memory {
         let padded = channels.next_multiple_of(IMAGE_CHANNELS);
         let pixels = (plan.image_shape().height * plan.image_shape().width) as usize * capacity;
         let padded_images = cutter.take(pixels * padded * element);
-        let staging = cutter.take(pixels * channels * 4);
+        let staging = cutter.take(pixels * channels * 4 + capacity * 4);
         let labels = cutter.take(capacity * 4);
         let arena = cutter.take(plan.arena_elements() * capacity * element);
         let padded_filters = padded_filters(plan, (channels, padded))?.map(|filters| {
@@ -256,6 +257,12 @@ impl Memory {
             place.0 += base.0;
         }
         self
+    }
+
+    /// Where labels are in what was copied, behind images of so many bytes.
+    #[must_use]
+    pub const fn staged_labels(image_bytes: usize) -> usize {
+        image_bytes.next_multiple_of(4)
     }
 
     /// Elements of a buffer for each image.

@@ -9,11 +9,12 @@ pub mod arguments;
 pub mod device;
 pub mod driver;
 #[cfg(test)]
-mod emulator;
+pub(crate) mod emulator;
 pub mod executor;
 pub mod filters;
 pub mod kernels;
 pub mod lower;
 pub mod memory;
+pub mod schedule;
 pub mod step;
 pub mod work;

@@ -21,6 +21,15 @@ pub enum Work {
         /// How much.
         bytes: usize,
     },
+    /// Copies memory; the places do not overlap.
+    Copy {
+        /// Where from.
+        from: Address,
+        /// Where to.
+        to: Address,
+        /// How much.
+        bytes: usize,
+    },
 }
 
 /// What of a convolution is computed.

@@ -12,6 +12,20 @@ pub const PART_ELEMENTS: usize = 1 << 14;
 pub const RATES_HEADER: usize = 8;
 
 kernel_arguments! {
+    /// Writes [`StepInput`], so that the host need not wait for a copy; one block.
+    "set_step" SetStep {
+        /// Of the optimizer.
+        learning_rate: f64,
+        /// The seed of this step's dropout.
+        dropout_key: u64,
+        /// The number of this rank's first image in the global batch.
+        first_image: u64,
+        /// Where it goes.
+        to: Address,
+        /// 1 / global batch.
+        reciprocal_batch: f32,
+    }
+
     /// Each block, of its part of one tensor: Σ w², Σ (g / scale)² and how many g are not finite. A
     /// grid of as many blocks as there are [`parts`].
     "optimizer_norms" OptimizerNorms {

@@ -15,10 +15,13 @@ use super::super::device::{Device, DeviceError};
 use super::super::work::Work;
 use super::compile::Compiler;
 use super::convolutions::Convolutions;
+use super::event::Event;
 use super::facts::{GpuFacts, driver_version};
+use super::graph::Graph;
 use super::memory::{DeviceMemory, free_and_total};
 use super::products::Products;
 use super::search::Library;
+use super::upload::Upload;
 use super::{called, libraries, missing};
 
 /// Held while work is captured, and while a GPU is waited for to be dropped.
@@ -59,6 +62,20 @@ impl std::fmt::Debug for Gpu {
 }
 
 impl Gpu {
+    /// How many GPUs this process can see; at least one.
+    ///
+    /// # Errors
+    /// There is none, or no driver.
+    pub fn count() -> Result<usize, DeviceError> {
+        libraries::open(Library::Cuda)?;
+        let gpus = match CudaContext::device_count() {
+            Ok(count) => usize::try_from(count).unwrap_or(0),
+            Err(error) if error.0 == sys::CUresult::CUDA_ERROR_NO_DEVICE => 0,
+            Err(error) => return Err(missing::working_driver(&error.to_string())),
+        };
+        if gpus == 0 { Err(missing::gpu()) } else { Ok(gpus) }
+    }
+
     /// Opens a GPU by its number among those that can be seen, to compute in `format`. Which
     /// algorithms are best for convolutions is kept in the folder `choices`, from run to run.
     ///
@@ -66,15 +83,7 @@ impl Gpu {
     /// [`DeviceError::Missing`] if the driver, a library or the GPU is not there or too old;
     /// [`DeviceError::Call`] if one of them fails.
     pub fn open(number: usize, format: NumberFormat, choices: &Path) -> Result<Self, DeviceError> {
-        libraries::open(Library::Cuda)?;
-        let gpus = match CudaContext::device_count() {
-            Ok(count) => usize::try_from(count).unwrap_or(0),
-            Err(error) if error.0 == sys::CUresult::CUDA_ERROR_NO_DEVICE => 0,
-            Err(error) => return Err(missing::working_driver(&error.to_string())),
-        };
-        if gpus == 0 {
-            return Err(missing::gpu());
-        }
+        let gpus = Self::count()?;
         if number >= gpus {
             return Err(missing::gpu_number(number, gpus));
         }
@@ -184,6 +193,10 @@ impl Drop for Gpu {
 }
 
 impl Device for Gpu {
+    type Graph = Graph;
+    type Moment = Event;
+    type Upload = Upload;
+
     fn allocate(&mut self, bytes: usize) -> Result<Address, DeviceError> {
         self.refuse_while_capturing("allocating memory")?;
         let memory = DeviceMemory::new(&self.context, bytes)?;
@@ -231,7 +244,7 @@ impl Device for Gpu {
                 }
                 Work::Product(product) => products.push(product),
                 Work::Convolution(convolution) => convolutions.push(convolution),
-                Work::Clear { .. } => {}
+                Work::Clear { .. } | Work::Copy { .. } => {}
             }
         }
         self.products.prepare(&products)?;
@@ -251,12 +264,76 @@ impl Device for Gpu {
                 unsafe { result::memset_d8_async(at.0, 0, *bytes, self.stream.cu_stream()) }
                     .map_err(called("cuMemsetD8Async"))
             }
+            Work::Copy { bytes: 0, .. } => Ok(()),
+            Work::Copy { from, to, bytes } => {
+                let stream = self.stream.cu_stream();
+                // SAFETY: as above.
+                unsafe { result::memcpy_dtod_async(to.0, from.0, *bytes, stream) }
+                    .map_err(called("cuMemcpyDtoDAsync"))
+            }
         }
     }
 
     fn finish(&mut self) -> Result<(), DeviceError> {
         self.refuse_while_capturing("waiting for the GPU")?;
         self.wait()
+    }
+
+    fn description(&self) -> String {
+        let GpuFacts { name, driver, driver_cuda, cudnn, cublaslt, nvrtc, .. } = &self.facts;
+        let driver = driver.as_deref().unwrap_or("unknown");
+        format!(
+            "{name}, driver {driver} (CUDA {driver_cuda}), cuDNN {cudnn}, cuBLASLt {cublaslt}, \
+             NVRTC {nvrtc}"
+        )
+    }
+
+    fn capture<E: From<DeviceError>>(
+        &mut self,
+        give: impl FnOnce(&mut Self) -> Result<(), E>,
+    ) -> Result<Graph, E> {
+        Self::capture(self, give)
+    }
+
+    fn launch_graph(&mut self, graph: &Graph) -> Result<(), DeviceError> {
+        self.bind()?;
+        Self::launch_graph(self, graph)
+    }
+
+    fn moment(&mut self) -> Result<Event, DeviceError> {
+        self.timed_event()
+    }
+
+    fn mark(&mut self, moment: &Event) -> Result<(), DeviceError> {
+        moment.record_in_graph(&self.stream)
+    }
+
+    fn has_passed(&mut self, moment: &Event) -> Result<bool, DeviceError> {
+        moment.has_passed()
+    }
+
+    fn seconds_between(&mut self, from: &Event, to: &Event) -> Result<f64, DeviceError> {
+        from.seconds_until(to)
+    }
+
+    fn upload(&mut self, bytes: usize) -> Result<Upload, DeviceError> {
+        Upload::new(self, bytes)
+    }
+
+    fn fill<'u>(&mut self, upload: &'u mut Upload) -> Result<&'u mut [u8], DeviceError> {
+        upload.fill()
+    }
+
+    fn start(&mut self, upload: &mut Upload, to: Address, bytes: usize) -> Result<(), DeviceError> {
+        upload.start(to, bytes)
+    }
+
+    fn hold(&mut self, upload: &mut Upload) -> Result<(), DeviceError> {
+        Upload::hold(upload, self)
+    }
+
+    fn release(&mut self, upload: &mut Upload) -> Result<(), DeviceError> {
+        Upload::release(upload, self)
     }
 }
 

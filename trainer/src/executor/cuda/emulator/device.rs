@@ -1,4 +1,11 @@
 //! A device whose kernels are emulated and whose convolutions and products are their definitions.
+//!
+//! Each piece of work takes a microsecond of the device's own clock. Copies beside the work happen as
+//! late as they may, so that who does not wait for one sees it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use foretrain_sim::recording::NumberFormat;
 
@@ -15,13 +22,77 @@ pub(crate) struct EmulatedDevice {
     capacity: usize,
     /// What has been prepared.
     prepared: Vec<Work>,
+    /// What has been done once, and so may be captured.
+    done: HashSet<String>,
+    /// What is being captured.
+    capturing: Option<Vec<Captured>>,
+    clock_us: u64,
+    /// Graphs that were launched.
+    pub(crate) launches: usize,
+}
+
+/// A part of captured work.
+#[derive(Debug, Clone)]
+enum Captured {
+    Work(Work),
+    Mark(EmulatedMoment),
+}
+
+/// Captured work.
+#[derive(Debug)]
+pub(crate) struct EmulatedGraph(Vec<Captured>);
+
+/// A moment on the device's clock; 0 before it is marked.
+#[derive(Debug, Clone)]
+pub(crate) struct EmulatedMoment(Arc<AtomicU64>);
+
+/// A place on the host, and the copy that has not been made yet.
+#[derive(Debug)]
+pub(crate) struct EmulatedUpload {
+    bytes: Vec<u8>,
+    copy: Option<(Address, usize)>,
+    /// Whether the last copy may be overwritten.
+    is_released: bool,
 }
 
 impl EmulatedDevice {
     /// A device for kernels of `format` with so much memory.
     pub(crate) fn new(format: NumberFormat, capacity: usize) -> Self {
-        let (memory, prepared) = (Vec::new(), Vec::new());
-        Self { emulator: Emulator::new(format), memory, capacity, prepared }
+        Self {
+            emulator: Emulator::new(format),
+            memory: Vec::new(),
+            capacity,
+            prepared: Vec::new(),
+            done: HashSet::new(),
+            capturing: None,
+            clock_us: 0,
+            launches: 0,
+        }
+    }
+
+    fn refuse_while_capturing(&self) {
+        assert!(self.capturing.is_none(), "this cannot be captured");
+    }
+
+    fn run(&mut self, work: &Work) {
+        self.clock_us += 1;
+        match work {
+            Work::Launch(launch) => self.emulator.launch(launch),
+            Work::Convolution(convolution) => self.convolve(convolution),
+            Work::Product(product) => self.multiply(product),
+            Work::Clear { at, bytes } => self.piece(*at).set(*at, &vec![0_u8; *bytes]),
+            Work::Copy { from, to, bytes } => {
+                let copied: Vec<u8> = self.piece(*from).get(*from, *bytes);
+                self.piece(*to).set(*to, &copied);
+            }
+        }
+    }
+
+    /// Makes a copy that was started.
+    fn complete(&mut self, upload: &mut EmulatedUpload) {
+        if let Some((to, bytes)) = upload.copy.take() {
+            self.piece(to).set(to, &upload.bytes[..bytes]);
+        }
     }
 
     fn piece(&mut self, at: Address) -> &mut Memory {
@@ -146,7 +217,12 @@ fn for_each_term(
 }
 
 impl Device for EmulatedDevice {
+    type Graph = EmulatedGraph;
+    type Moment = EmulatedMoment;
+    type Upload = EmulatedUpload;
+
     fn allocate(&mut self, bytes: usize) -> Result<Address, DeviceError> {
+        self.refuse_while_capturing();
         if bytes > self.capacity {
             let (wanted_bytes, free_bytes) = (bytes as u64, self.capacity as u64);
             return Err(DeviceError::OutOfMemory { wanted_bytes, free_bytes });
@@ -159,38 +235,130 @@ impl Device for EmulatedDevice {
     }
 
     fn write(&mut self, to: Address, bytes: &[u8]) -> Result<(), DeviceError> {
+        self.refuse_while_capturing();
         self.piece(to).set(to, bytes);
         Ok(())
     }
 
     fn read(&mut self, from: Address, bytes: &mut [u8]) -> Result<(), DeviceError> {
+        self.refuse_while_capturing();
         let found = self.piece(from).get(from, bytes.len());
         bytes.copy_from_slice(&found);
         Ok(())
     }
 
     fn prepare(&mut self, work: &[Work]) -> Result<(), DeviceError> {
+        self.refuse_while_capturing();
         self.prepared.extend_from_slice(work);
         Ok(())
     }
 
     fn enqueue(&mut self, work: &Work) -> Result<(), DeviceError> {
-        match work {
-            Work::Launch(launch) => self.emulator.launch(launch),
-            Work::Convolution(convolution) => {
-                assert!(self.prepared.contains(work), "not prepared: {work:?}");
-                self.convolve(convolution);
-            }
-            Work::Product(product) => {
-                assert!(self.prepared.contains(work), "not prepared: {work:?}");
-                self.multiply(product);
-            }
-            Work::Clear { at, bytes } => self.piece(*at).set(*at, &vec![0_u8; *bytes]),
+        if matches!(work, Work::Convolution(_) | Work::Product(_)) {
+            assert!(self.prepared.contains(work), "not prepared: {work:?}");
         }
+        let text = format!("{work:?}");
+        if let Some(captured) = &mut self.capturing {
+            assert!(self.done.contains(&text), "captured before it was done once: {text}");
+            captured.push(Captured::Work(work.clone()));
+            return Ok(());
+        }
+        self.done.insert(text);
+        self.run(work);
         Ok(())
     }
 
     fn finish(&mut self) -> Result<(), DeviceError> {
+        self.refuse_while_capturing();
+        Ok(())
+    }
+
+    fn description(&self) -> String {
+        "an emulated GPU".to_owned()
+    }
+
+    fn capture<E: From<DeviceError>>(
+        &mut self,
+        give: impl FnOnce(&mut Self) -> Result<(), E>,
+    ) -> Result<EmulatedGraph, E> {
+        self.refuse_while_capturing();
+        self.capturing = Some(Vec::new());
+        let given = give(self);
+        let captured = self.capturing.take().unwrap_or_default();
+        given.map(|()| EmulatedGraph(captured))
+    }
+
+    fn launch_graph(&mut self, graph: &EmulatedGraph) -> Result<(), DeviceError> {
+        self.refuse_while_capturing();
+        self.launches += 1;
+        for part in &graph.0 {
+            match part {
+                Captured::Work(work) => self.run(work),
+                Captured::Mark(moment) => moment.0.store(self.clock_us + 1, Ordering::Relaxed),
+            }
+        }
+        Ok(())
+    }
+
+    fn moment(&mut self) -> Result<EmulatedMoment, DeviceError> {
+        self.refuse_while_capturing();
+        Ok(EmulatedMoment(Arc::default()))
+    }
+
+    fn mark(&mut self, moment: &EmulatedMoment) -> Result<(), DeviceError> {
+        match &mut self.capturing {
+            Some(captured) => captured.push(Captured::Mark(moment.clone())),
+            None => moment.0.store(self.clock_us + 1, Ordering::Relaxed),
+        }
+        Ok(())
+    }
+
+    fn has_passed(&mut self, moment: &EmulatedMoment) -> Result<bool, DeviceError> {
+        assert_ne!(moment.0.load(Ordering::Relaxed), 0, "never marked");
+        Ok(true)
+    }
+
+    fn seconds_between(
+        &mut self,
+        from: &EmulatedMoment,
+        to: &EmulatedMoment,
+    ) -> Result<f64, DeviceError> {
+        let [from, to] = [from, to].map(|moment| moment.0.load(Ordering::Relaxed));
+        assert!(from > 0 && to >= from, "{from}, {to}");
+        Ok((to - from) as f64 / 1e6)
+    }
+
+    fn upload(&mut self, bytes: usize) -> Result<EmulatedUpload, DeviceError> {
+        self.refuse_while_capturing();
+        Ok(EmulatedUpload { bytes: vec![0; bytes], copy: None, is_released: true })
+    }
+
+    fn fill<'u>(&mut self, upload: &'u mut EmulatedUpload) -> Result<&'u mut [u8], DeviceError> {
+        self.complete(upload);
+        Ok(&mut upload.bytes)
+    }
+
+    fn start(
+        &mut self,
+        upload: &mut EmulatedUpload,
+        to: Address,
+        bytes: usize,
+    ) -> Result<(), DeviceError> {
+        assert!(upload.is_released, "the last copy would be overwritten");
+        upload.is_released = false;
+        upload.copy = Some((to, bytes));
+        Ok(())
+    }
+
+    fn hold(&mut self, upload: &mut EmulatedUpload) -> Result<(), DeviceError> {
+        self.refuse_while_capturing();
+        self.complete(upload);
+        Ok(())
+    }
+
+    fn release(&mut self, upload: &mut EmulatedUpload) -> Result<(), DeviceError> {
+        self.refuse_while_capturing();
+        upload.is_released = true;
         Ok(())
     }
 }

@@ -1,5 +1,7 @@
 // A step of the optimizer over all tensors, and of the loss scale.
 //
+// What the host says of a step comes by set_step, as an argument.
+//
 // Three kernels: norms (a block a part of a tensor), rates (one block), update (a block a part).
 // The rules are those of crate::optimizer: elements in single precision, norms and rates in double.
 
@@ -58,6 +60,22 @@ DEVICE struct Part part_of_block(const struct TensorEntry *tensor) {
     u64 rest = tensor->elements - part.first;
     part.elements = rest < PART_ELEMENTS ? (u32)rest : PART_ELEMENTS;
     return part;
+}
+
+struct SetStep {
+    double learning_rate;
+    u64 dropout_key;
+    u64 first_image;
+    struct StepInput *to;
+    float reciprocal_batch;
+};
+
+KERNEL(set_step, SetStep) {
+    if (thread_in_grid() != 0) return;
+    arguments.to->learning_rate = arguments.learning_rate;
+    arguments.to->dropout_key = arguments.dropout_key;
+    arguments.to->first_image = arguments.first_image;
+    arguments.to->reciprocal_batch = arguments.reciprocal_batch;
 }
 
 struct OptimizerNorms {

@@ -17,7 +17,7 @@ pub use optimizer::{OptimizerTables, tables};
 
 use super::arguments::batch_norm::CommitStatistics;
 use super::arguments::grid::blocks_for;
-use super::arguments::input::{PadFilters, TakeImages};
+use super::arguments::input::{NormaliseImages, PadFilters, TakeImages};
 use super::arguments::pointwise::Cast;
 use super::arguments::{Address, Arguments};
 use super::kernels::format_number;
@@ -54,8 +54,10 @@ pub enum LowerError {
 /// The work of a step on so many images.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Program {
-    /// Takes the images from where they were copied to.
+    /// Takes images of single precision, and labels, from where they were copied to.
     pub take: Vec<Work>,
+    /// Takes images of bytes, and labels; empty if it is not known what a byte stands for.
+    pub take_bytes: Vec<Work>,
     /// For each instruction, forward in training.
     pub forward: Vec<Vec<Work>>,
     /// For each instruction, forward in evaluation.
@@ -70,12 +72,39 @@ impl Program {
     /// The work of training, to get ready for.
     pub fn training(&self) -> impl Iterator<Item = &Work> {
         let instructions = self.forward.iter().chain(&self.backward);
-        self.take.iter().chain(instructions.flatten()).chain(&self.commit)
+        self.taking().chain(instructions.flatten()).chain(&self.commit)
     }
 
     /// The work of evaluation, to get ready for.
     pub fn evaluation(&self) -> impl Iterator<Item = &Work> {
-        self.take.iter().chain(self.evaluate.iter().flatten())
+        self.taking().chain(self.evaluate.iter().flatten())
+    }
+
+    fn taking(&self) -> impl Iterator<Item = &Work> {
+        self.take.iter().chain(&self.take_bytes)
+    }
+}
+
+/// What a byte of an image stands for: byte · factor + offset, for each of up to four channels.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ByteScale {
+    /// For each channel; those that images do not have are not looked at.
+    pub factors: [f32; 4],
+    /// For each channel.
+    pub offsets: [f32; 4],
+}
+
+impl ByteScale {
+    /// From means and standard deviations of samples in 0 to 1, one of each for every channel:
+    /// (byte / 255 − mean) / deviation.
+    #[must_use]
+    pub fn new(means: &[f32], deviations: &[f32]) -> Self {
+        let (mut factors, mut offsets) = ([0.0; 4], [0.0; 4]);
+        for (channel, (mean, deviation)) in means.iter().zip(deviations).take(4).enumerate() {
+            factors[channel] = 1.0 / (255.0 * deviation);
+            offsets[channel] = -mean / deviation;
+        }
+        Self { factors, offsets }
     }
 }
 
@@ -87,7 +116,8 @@ struct Lowering<'a> {
     images: usize,
 }
 
-/// Lowers `plan` for `images` images; no more than the memory has room for.
+/// Lowers `plan` for `images` images; no more than the memory has room for. Images of bytes can be
+/// taken if `bytes` says what they stand for.
 ///
 /// # Errors
 /// The kernels cannot do it.
@@ -96,23 +126,15 @@ pub fn program(
     memory: &Memory,
     settings: &ExecutorSettings,
     images: usize,
+    bytes: Option<&ByteScale>,
 ) -> Result<Program, LowerError> {
     let lowering = Lowering { memory, settings, images };
-    let shape = plan.image_shape();
-    let pixels = shape.height * shape.width * images as u64;
-    let (channels, padded) = memory.image_channels;
-    let take = TakeImages {
-        from: memory.staging,
-        to: memory.padded_images,
-        pixels,
-        channels: channels as u32,
-        padded: padded as u32,
-    };
     let (running, next, elements) = memory.running;
     let commit =
         CommitStatistics { next, running, elements: elements as u64, state: memory.step[1] };
     let mut program = Program {
-        take: vec![Work::Launch(take.launch(blocks_for(pixels)))],
+        take: take(plan, memory, images),
+        take_bytes: bytes.map_or_else(Vec::new, |scale| take_bytes(plan, memory, images, scale)),
         forward: Vec::new(),
         evaluate: Vec::new(),
         backward: Vec::new(),
@@ -131,6 +153,58 @@ pub fn program(
         program.backward.push(lowering.backward(index, &instruction.kind));
     }
     Ok(program)
+}
+
+/// Pixels of so many images.
+fn pixels(plan: &Plan, images: usize) -> u64 {
+    let shape = plan.image_shape();
+    shape.height * shape.width * images as u64
+}
+
+/// Takes the labels from behind images of so many bytes.
+fn take_labels(memory: &Memory, images: usize, image_bytes: u64) -> Work {
+    Work::Copy {
+        from: memory.staging.add(Memory::staged_labels(image_bytes as usize)),
+        to: memory.labels,
+        bytes: images * 4,
+    }
+}
+
+fn take(plan: &Plan, memory: &Memory, images: usize) -> Vec<Work> {
+    let (channels, padded) = memory.image_channels;
+    let pixels = pixels(plan, images);
+    let take = TakeImages {
+        from: memory.staging,
+        to: memory.padded_images,
+        pixels,
+        channels: channels as u32,
+        padded: padded as u32,
+    };
+    let labels = take_labels(memory, images, pixels * channels as u64 * 4);
+    vec![Work::Launch(take.launch(blocks_for(pixels))), labels]
+}
+
+fn take_bytes(plan: &Plan, memory: &Memory, images: usize, scale: &ByteScale) -> Vec<Work> {
+    let (channels, padded) = memory.image_channels;
+    let pixels = pixels(plan, images);
+    let ByteScale { factors, offsets } = *scale;
+    let normalise = NormaliseImages {
+        from: memory.staging,
+        to: memory.padded_images,
+        pixels,
+        channels: channels as u32,
+        padded: padded as u32,
+        factor_0: factors[0],
+        factor_1: factors[1],
+        factor_2: factors[2],
+        factor_3: factors[3],
+        offset_0: offsets[0],
+        offset_1: offsets[1],
+        offset_2: offsets[2],
+        offset_3: offsets[3],
+    };
+    let labels = take_labels(memory, images, pixels * channels as u64);
+    vec![Work::Launch(normalise.launch(blocks_for(pixels))), labels]
 }
 
 /// Rounds all weights for the passes.

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use foretrain_sim::random::{Streams, place_bits};
-use foretrain_sim::recording::NumberFormat;
+use foretrain_sim::recording::{Event, EventKind, NumberFormat};
 use half::f16;
 use rayon::ThreadPoolBuilder;
 
 use super::super::super::device::Device as _;
 use super::super::super::executor::DeviceExecutor;
-use super::super::super::step::{DeviceStep, StepNumbers};
+use super::super::super::step::{DeviceStep, Launch, Phase, StepNumbers, Timed};
 use super::super::device::EmulatedDevice;
 use super::executor::{Case, MEMORY_BYTES, SMALL, distance};
 use crate::communicator::{CommunicatorSettings, HostCommunicator, ThreadTransport};
@@ -19,7 +19,10 @@ use crate::executor::cpu::{CpuExecutor, Element};
 use crate::loss_scale::{DynamicScale, LossScaleConfig, LossScaler, StaticScale, Verdict};
 use crate::model::Weights;
 use crate::optimizer::{Lars, Momentum, Optimizer, Rule};
-use crate::step::{CommunicationThread, Replica, ReplicaSettings, StepOutcome, Timeline};
+use crate::step::device::{Alone, DeviceReplica};
+use crate::step::{
+    CommunicationThread, HostReplica, Replica, ReplicaSettings, StepOutcome, Timeline,
+};
 
 const DROPOUT_KEY: u64 = 5;
 
@@ -40,7 +43,7 @@ impl Training<'_> {
         0.002 * (step + 1) as f64
     }
 
-    fn on_cpu<E: Element>(&self) -> Replica {
+    fn on_cpu<E: Element>(&self) -> HostReplica {
         let (plan, buckets) = self.case.plan();
         let pool = Arc::new(ThreadPoolBuilder::new().num_threads(1).build().unwrap());
         let settings = self.case.settings();
@@ -52,7 +55,7 @@ impl Training<'_> {
         );
         let transport = ThreadTransport::world(1).remove(0);
         let communicator = HostCommunicator::new(transport, CommunicatorSettings::default());
-        Replica::new(
+        HostReplica::new(
             plan,
             buckets,
             ReplicaSettings {
@@ -115,7 +118,7 @@ impl Training<'_> {
                     wide(weights).iter().zip(&first).map(|(now, first)| now - first).collect()
                 };
                 let (expected, found): (Vec<f64>, Vec<f64>) =
-                    (moved(cpu.weights.of(id)), moved(&weights[id.get()]));
+                    (moved(cpu.weights.of(id)), moved(weights.of(id)));
                 let difference = distance(&expected, &found);
                 assert!(
                     difference < tolerance,
@@ -225,9 +228,7 @@ fn a_device_goes_on_from_a_checkpoint_bit_by_bit() {
     let statistics: Vec<_> = (0..plan.batch_norms().len())
         .map(|norm| Executor::running_statistics(whole.executor(), norm).unwrap())
         .collect();
-    for (id, weights) in plan.parameter_ids().zip(&weights) {
-        Executor::load_weights(second.executor(), id, weights).unwrap();
-    }
+    second.load_weights(&weights).unwrap();
     for (norm, statistics) in statistics.iter().enumerate() {
         Executor::set_running_statistics(second.executor(), norm, statistics).unwrap();
     }
@@ -238,4 +239,142 @@ fn a_device_goes_on_from_a_checkpoint_bit_by_bit() {
     }
     assert_eq!(second.weights().unwrap(), whole.weights().unwrap());
     assert_eq!(second.state().unwrap(), whole.state().unwrap());
+}
+
+/// The first step is given one by one, the others as a graph; a recorded one as a graph of its own.
+#[test]
+fn graphs_do_what_is_given_one_by_one() {
+    for (rule, format) in [
+        (Rule::Lars(Lars { coefficient: 0.1, ..Lars::default() }), NumberFormat::F16),
+        (Rule::Momentum(Momentum::default()), NumberFormat::F32),
+    ] {
+        let loss_scale = LossScaleConfig::default();
+        let training = Training { case: &SMALL, rule, loss_scale, format };
+        let run = |launch| {
+            let mut step = training.on_device();
+            step.set_launch(launch);
+            for number in 0..5 {
+                // A smaller batch in between has graphs of its own.
+                let images = if number == 3 { SMALL.images - 2 } else { SMALL.images };
+                step.executor().stage(&SMALL.batch(images)).unwrap();
+                step.begin(training.numbers(number), &mut Alone, number == 2).unwrap();
+                assert!(step.has_ended().unwrap());
+                step.end().unwrap();
+            }
+            let launches = step.executor().device().launches;
+            (step.weights().unwrap(), step.state().unwrap(), launches)
+        };
+        let (weights, state, launches) = run(Launch::Eager);
+        assert_eq!(launches, 0);
+        assert_eq!(run(Launch::Graph), (weights, state, 3));
+    }
+}
+
+/// On the emulator's clock each piece of work takes a microsecond.
+#[test]
+fn moments_of_a_recorded_step_are_those_of_its_parts() {
+    let training = Training {
+        case: &SMALL,
+        rule: Rule::Lars(Lars::default()),
+        loss_scale: LossScaleConfig::default(),
+        format: NumberFormat::F16,
+    };
+    let mut step = training.on_device();
+    for number in 0..3 {
+        step.executor().stage(&SMALL.batch(SMALL.images)).unwrap();
+        step.begin(training.numbers(number), &mut Alone, number != 1).unwrap();
+        step.end().unwrap();
+        if number == 1 {
+            continue;
+        }
+        let parts = step.parts();
+        let mut parts = parts.iter().filter(|part| part.phase != Phase::Input);
+        let (mut until, mut reduced) = (0.0, 0);
+        for timed in step.moments(true).unwrap() {
+            let span_s = match timed {
+                Timed::Part { phase, number, span_s } => {
+                    let part = parts.next().unwrap();
+                    assert_eq!((part.phase, part.number), (phase, number));
+                    let took_us = ((span_s.1 - span_s.0) * 1e6).round();
+                    assert_eq!(took_us, part.work.len() as f64, "{}", part.name);
+                    span_s
+                }
+                Timed::Reduced { bucket, ready_s, span_s } => {
+                    assert_eq!((bucket, ready_s), (reduced, span_s.0));
+                    reduced += 1;
+                    span_s
+                }
+            };
+            assert!(span_s.0 >= until && span_s.1 >= span_s.0, "{timed:?}");
+            until = span_s.1;
+        }
+        assert!(parts.next().is_none());
+        assert_eq!(reduced, SMALL.plan().1.all().len());
+    }
+}
+
+/// What a recording says of a step on a device is what it says of the CPU's.
+#[test]
+fn a_recorded_step_notes_what_the_cpus_notes() {
+    let training = Training {
+        case: &SMALL,
+        rule: Rule::Lars(Lars::default()),
+        loss_scale: LossScaleConfig::Static(StaticScale { scale: 4.0 }),
+        format: NumberFormat::F32,
+    };
+    let record = |replica: &mut dyn Replica| {
+        let mut timeline = Timeline::new(Instant::now(), 0);
+        timeline.set_step(0, true);
+        assert!(!replica.holds_batch());
+        assert!(replica.step(0, 0.01, &mut timeline, &mut || None).is_err());
+        replica.take(SMALL.batch(SMALL.images)).unwrap();
+        replica.step(0, 0.01, &mut timeline, &mut || None).unwrap();
+        timeline.take()
+    };
+    let cpu = record(&mut training.on_cpu::<f32>());
+    let (plan, buckets) = SMALL.plan();
+    let step = training.on_device();
+    let transport = ThreadTransport::world(1).remove(0);
+    let communicator = HostCommunicator::new(transport, CommunicatorSettings::default()).unwrap();
+    let communication = CommunicationThread::start(Box::new(communicator)).unwrap();
+    let settings = ReplicaSettings {
+        per_rank_batch: SMALL.images as u32,
+        wire: training.format,
+        overlap: true,
+        dropout_key: DROPOUT_KEY,
+    };
+    let alone = Box::new(Alone);
+    let device = record(&mut DeviceReplica::new(plan, settings, step, communication.into(), alone));
+    let of = |events: &[Event], wanted: fn(&EventKind) -> bool| {
+        events.iter().filter(|event| wanted(&event.kind)).count()
+    };
+    for (wanted, extra) in [
+        ((|kind| matches!(kind, EventKind::Forward { .. })) as fn(&EventKind) -> bool, 0),
+        (|kind| matches!(kind, EventKind::Backward { .. }), 0),
+        (|kind| matches!(kind, EventKind::GradientReady { .. }), 0),
+        (|kind| matches!(kind, EventKind::Queue { .. }), 0),
+        (|kind| matches!(kind, EventKind::AllReduce { .. }), 0),
+        (|kind| matches!(kind, EventKind::Optimizer { .. }), 0),
+        (|kind| matches!(kind, EventKind::Norms(_)), 0),
+        // Nothing is cast or copied together on a device whose gradients lie in their buckets.
+        (|kind| matches!(kind, EventKind::Pack { .. }), buckets.all().len()),
+        (|kind| matches!(kind, EventKind::Unpack { .. }), buckets.all().len()),
+    ] {
+        assert_eq!(of(&cpu, wanted), of(&device, wanted) + extra);
+        assert!(of(&cpu, wanted) > 0);
+    }
+    let norms = |events: &[Event]| {
+        let norms = events.iter().find_map(|event| match event.kind {
+            EventKind::Norms(norms) => Some(norms),
+            _ => None,
+        });
+        norms.unwrap()
+    };
+    let (cpu, device) = (norms(&cpu), norms(&device));
+    let near = |a: Option<f64>, b: Option<f64>| (a.unwrap() / b.unwrap() - 1.0).abs() < 1e-4;
+    assert!(near(cpu.local_gradient_norm_sq, device.local_gradient_norm_sq), "{cpu:?}, {device:?}");
+    assert!(near(cpu.averaged_gradient_norm_sq, device.averaged_gradient_norm_sq));
+    assert!(near(cpu.loss, device.loss));
+    assert_eq!(device.learning_rate, 0.01);
+    assert!(!device.skipped);
 }
