@@ -40,6 +40,17 @@ pub enum Transport {
     Mpi,
 }
 
+/// What sums the gradients of GPUs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Backend {
+    /// NVIDIA's library, from GPU to GPU; the transport only brings the ranks together.
+    #[default]
+    Nccl,
+    /// The ranks' processors, over the transport.
+    Host,
+}
+
 /// The rules that merge gradients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -88,6 +99,8 @@ pub struct CommunicationConfig {
     pub timeout: SimDuration,
     /// What carries messages.
     pub transport: Transport,
+    /// What sums the gradients of GPUs; `nccl` by default.
+    pub backend: Option<Backend>,
 }
 
 impl Default for CommunicationConfig {
@@ -101,6 +114,7 @@ impl Default for CommunicationConfig {
             overlap: true,
             timeout: SimDuration::from_ps(TIMEOUT_PS),
             transport: Transport::default(),
+            backend: None,
         }
     }
 }
@@ -110,6 +124,12 @@ impl CommunicationConfig {
     #[must_use]
     pub fn timeout(&self) -> Duration {
         Duration::from_nanos(self.timeout.as_ps() / 1000)
+    }
+
+    /// What sums the gradients of GPUs.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        self.backend.unwrap_or_default()
     }
 
     /// Which gradients travel together.

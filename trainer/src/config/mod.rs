@@ -40,7 +40,7 @@ mod tests;
 mod training;
 
 pub use augmentation::{AugmentationConfig, Crop};
-pub use communication::{Algorithm, CommunicationConfig, FusionConfig, FusionName, Transport};
+pub use communication::{Algorithm, Backend, CommunicationConfig, FusionConfig, FusionName, Transport};
 pub use data::{DataConfig, DataKind, SyntheticConfig};
 pub use fingerprint::{Difference, Fingerprint};
 pub use intervals::{Every, StepRange};
@@ -223,6 +223,9 @@ impl Config {
         // Checkpoints from before there was a choice are of the processor.
         if self.training.device == DeviceName::Cpu {
             fingerprint.remove("training.device");
+        } else {
+            // Either adds in an order of its own.
+            fingerprint.insert("communication.backend", format!("{:?}", self.communication.backend()));
         }
         for key in WITHOUT_EFFECT {
             fingerprint.remove(key);
@@ -239,6 +242,10 @@ impl Config {
         self.data.check(image_size, self.network.classes)?;
         self.training.check()?;
         self.communication.check()?;
+        if self.communication.backend.is_some() && self.training.device == DeviceName::Cpu {
+            let problem = "this is for training.device cuda: leave it out";
+            return Err(Problem::new("communication.backend", problem));
+        }
         self.output.check()?;
         if self.training.target_top1.is_some() && !self.data.has_evaluation() {
             let problem = "there are no images to evaluate on: give data.eval, or leave it out";

@@ -7,6 +7,7 @@ use super::timeline::Timeline;
 use crate::bad_value::BadValue;
 use crate::communicator::CommunicatorError;
 use crate::executor::cuda::device::DeviceError;
+use crate::executor::cuda::driver::nccl::NcclError;
 use crate::executor::{Batch, ExecutorError, LossSum, RunningStatistics};
 use crate::loss_scale::{LossScaleState, Verdict};
 use crate::model::Weights;
@@ -24,6 +25,9 @@ pub enum StepError {
     /// Another rank is missing.
     #[error(transparent)]
     Communicator(#[from] CommunicatorError),
+    /// NCCL failed, or another rank is missing.
+    #[error(transparent)]
+    Nccl(#[from] NcclError),
     /// A bug in a communicator.
     #[error(transparent)]
     ThreadGone(#[from] ThreadGone),

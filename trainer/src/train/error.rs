@@ -130,8 +130,12 @@ pub enum TrainError {
 impl TrainError {
     /// Whether this only says that another rank failed.
     #[must_use]
-    pub const fn is_echo(&self) -> bool {
-        matches!(self, Self::Communicator(_) | Self::Step(StepError::Communicator(_)))
+    pub fn is_echo(&self) -> bool {
+        match self {
+            Self::Communicator(_) | Self::Step(StepError::Communicator(_)) => true,
+            Self::Step(StepError::Nccl(error)) => !error.missing().is_empty(),
+            _ => false,
+        }
     }
 
     /// Whether configuration, data or checkpoint are to blame, and not the machine or another rank.

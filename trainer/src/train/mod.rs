@@ -9,6 +9,8 @@
 
 mod begin;
 mod data;
+#[cfg(test)]
+mod device_tests;
 mod error;
 mod evaluate;
 mod log;

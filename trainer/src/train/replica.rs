@@ -1,6 +1,7 @@
 //! A rank's replica, on what the configuration says.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,9 +11,10 @@ use half::{bf16, f16};
 use rand::Rng;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use super::world::all_reduce;
 use super::{Setup, TrainError};
 use crate::communicator::Communicator;
-use crate::config::DeviceName;
+use crate::config::{Backend, DeviceName};
 use crate::executor::Executor;
 use crate::executor::cpu::CpuExecutor;
 use crate::executor::cuda::device::Device;
@@ -23,7 +25,7 @@ use crate::executor::cuda::step::{DeviceStep, Travel};
 use crate::loss_scale::LossScaler;
 use crate::model::Weights;
 use crate::optimizer::Optimizer;
-use crate::step::device::{Alone, DeviceReplica, Reduction, ThroughHost};
+use crate::step::device::{Alone, DeviceReplica, OverNccl, Reduction, ThroughHost};
 use crate::step::{CommunicationThread, HostReplica, Replica, ReplicaSettings};
 
 /// Where a rank is on its machine.
@@ -58,18 +60,18 @@ pub(super) fn build(
         DeviceName::Cuda if setup.is_emulated => {
             use crate::executor::cuda::emulator::device::EmulatedDevice;
             let device = EmulatedDevice::new(config.training.precision, 1 << 30);
-            let mut replica = on_device(setup, device, communication, settings, |_, parts| {
-                through_host(setup, parts)
-            })?;
+            let mut replica = on_device(setup, device, communication, settings, through_host)?;
             replica.load_weights(weights)?;
             Ok(replica)
         }
         DeviceName::Cuda => {
             let number = gpu_number(seat.local_rank, Gpu::count()?);
             let gpu = Gpu::open(number, config.training.precision, &choices(setup))?;
-            let mut replica = on_device(setup, gpu, communication, settings, |_, parts| {
-                through_host(setup, parts)
-            })?;
+            let reduce = match config.communication.backend() {
+                Backend::Nccl => over_nccl,
+                Backend::Host => through_host,
+            };
+            let mut replica = on_device(setup, gpu, communication, settings, reduce)?;
             replica.load_weights(weights)?;
             Ok(replica)
         }
@@ -120,7 +122,7 @@ struct Parts<'a, D: Device> {
 }
 
 /// A replica on a device, whose gradients `reduce` sums if there are several ranks.
-fn on_device<D: Device + std::fmt::Debug + 'static>(
+fn on_device<D: Device + fmt::Debug + 'static>(
     setup: &Setup,
     device: D,
     communication: CommunicationThread,
@@ -147,14 +149,30 @@ fn on_device<D: Device + std::fmt::Debug + 'static>(
     Ok(Box::new(DeviceReplica::new(plan, settings, step, communication, reduction)))
 }
 
+/// What buckets are called in messages.
+fn bucket_names(setup: &Setup) -> Vec<String> {
+    let buckets = 0..setup.buckets.all().len();
+    buckets.map(|bucket| setup.buckets.name(&setup.plan, bucket)).collect()
+}
+
 #[expect(clippy::unnecessary_wraps, reason = "other reductions can fail")]
 fn through_host<D: Device>(
     setup: &Setup,
     Parts { step, communication }: Parts<'_, D>,
 ) -> Result<Box<dyn Reduction<D>>, TrainError> {
-    let buckets = 0..setup.buckets.all().len();
-    let names = buckets.map(|bucket| setup.buckets.name(&setup.plan, bucket)).collect();
-    Ok(Box::new(ThroughHost::new(Arc::clone(communication), step.wire(), names)))
+    let communication = Arc::clone(communication);
+    Ok(Box::new(ThroughHost::new(communication, step.wire(), bucket_names(setup))))
+}
+
+fn over_nccl(
+    setup: &Setup,
+    Parts { step, communication }: Parts<'_, Gpu>,
+) -> Result<Box<dyn Reduction<Gpu>>, TrainError> {
+    let config = &setup.config.communication;
+    let algorithm = (all_reduce(config), config.timeout());
+    let (wire, communication) = (step.wire().clone(), Arc::clone(communication));
+    let gpu = step.executor().device();
+    Ok(Box::new(OverNccl::join(gpu, communication, &wire, bucket_names(setup), algorithm)?))
 }
 
 /// The GPU of a rank, of those that its process can see. A launcher that lets each process see one

@@ -9,7 +9,7 @@ use crate::communicator::ThreadTransport;
 use crate::config::Config;
 
 /// A configuration with `extra` at its end, whose files are in `folder`.
-fn config(folder: &Path, training: &str, communication: &str, output: &str) -> Config {
+pub(super) fn config(folder: &Path, training: &str, communication: &str, output: &str) -> Config {
     let folder = folder.display();
     Config::from_toml(&format!(
         r#"

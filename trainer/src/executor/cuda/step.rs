@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::arguments::optimizer::{SetStep, StepState};
 use super::arguments::pointwise::square_blocks;
 use super::arguments::{Address, Arguments as _};
-use super::device::Device;
+use super::device::{Device, DeviceError};
 use super::executor::{DeviceExecutor, bytes_of};
 use super::filters::{from_device, to_device};
 use super::lower::{OptimizerTables, Program, tables};
@@ -437,8 +437,13 @@ impl<D: Device> DeviceStep<D> {
     ///
     /// # Errors
     /// The device failed.
-    pub fn has_ended(&mut self) -> Result<bool, ExecutorError> {
-        Ok(self.executor.device().has_passed(&self.ended)?)
+    pub fn has_ended(&mut self) -> Result<bool, DeviceError> {
+        self.executor.device().has_passed(&self.ended)
+    }
+
+    /// Forgets what was captured; it is captured again when it is needed.
+    pub fn forget_graphs(&mut self) {
+        self.sizes.clear();
     }
 
     /// Waits for the end of the step that was given.

@@ -1,15 +1,16 @@
 //! A rank whose model is on a device: what crosses between host and device, and what is recorded.
 
+mod over_nccl;
 mod reduction;
 mod through_host;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
 
 use foretrain_sim::random::place_bits;
 use foretrain_sim::recording::{EventKind, Norms, Span};
 
+pub use over_nccl::OverNccl;
 pub use reduction::{Alone, Reduction};
 pub use through_host::ThroughHost;
 
@@ -39,6 +40,13 @@ pub struct DeviceReplica<D: Device> {
 impl<D: Device> fmt::Debug for DeviceReplica<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "DeviceReplica({:?}, {:?})", self.communication, self.settings)
+    }
+}
+
+impl<D: Device> Drop for DeviceReplica<D> {
+    fn drop(&mut self) {
+        // Work of the reduction may be in the graphs, so they go before it.
+        self.step.forget_graphs();
     }
 }
 
@@ -169,17 +177,20 @@ impl<D: Device> Replica for DeviceReplica<D> {
             global_batch: self.global_batch(),
         };
         self.reduction.begin_step(step, timeline.start());
-        let (began, start_ns) = (Instant::now(), timeline.now_ns());
+        let start_ns = timeline.now_ns();
         self.step.begin(numbers, &mut *self.reduction, timeline.is_on())?;
-        while !self.step.has_ended()? {
-            if !self.step.holds_batch()
+        let Self { step: on_device, reduction, .. } = self;
+        let mut refused = Ok(());
+        reduction.wait(&mut || {
+            if refused.is_ok()
+                && !on_device.holds_batch()
                 && let Some(batch) = ahead()
             {
-                self.step.executor().stage(&batch)?;
+                refused = on_device.executor().stage(&batch);
             }
-            self.reduction.watch(began)?;
-            std::thread::yield_now();
-        }
+            on_device.has_ended()
+        })?;
+        refused?;
         let outcome = self.step.end()?;
         if timeline.is_on() {
             self.note(start_ns, &outcome, lr, timeline)?;

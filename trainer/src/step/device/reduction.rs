@@ -6,7 +6,7 @@ use std::time::Instant;
 use foretrain_sim::recording::EventKind;
 
 use super::super::StepError;
-use crate::executor::cuda::device::Device;
+use crate::executor::cuda::device::{Device, DeviceError};
 
 /// Sums the buckets of a step over all ranks, where they lie in the device's memory.
 pub trait Reduction<D: Device>: fmt::Debug + Send {
@@ -37,11 +37,21 @@ pub trait Reduction<D: Device>: fmt::Debug + Send {
     /// The device failed, or a rank is missing.
     fn join(&mut self, device: &mut D) -> Result<(), StepError>;
 
-    /// Looks after ranks that are missing while the end of the step is waited for, for so long now.
+    /// Waits for the end of the step, after which `has_ended` asks; so that a rank that is missing is
+    /// noticed.
     ///
     /// # Errors
-    /// A rank is missing.
-    fn watch(&mut self, began: Instant) -> Result<(), StepError>;
+    /// That of `has_ended`, or a rank is missing.
+    fn wait(
+        &mut self,
+        has_ended: &mut dyn FnMut() -> Result<bool, DeviceError>,
+    ) -> Result<(), StepError> {
+        while !has_ended()? {
+            // Sleeping would take longer than the smallest steps.
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
 
     /// What happened to the buckets of the step, by the host's clock.
     fn events(&mut self) -> Vec<EventKind> {
@@ -77,10 +87,6 @@ impl<D: Device> Reduction<D> for Alone {
     }
 
     fn join(&mut self, _: &mut D) -> Result<(), StepError> {
-        Ok(())
-    }
-
-    fn watch(&mut self, _: Instant) -> Result<(), StepError> {
         Ok(())
     }
 }

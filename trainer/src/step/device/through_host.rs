@@ -130,10 +130,6 @@ impl<D: Device> Reduction<D> for ThroughHost {
         Ok(())
     }
 
-    fn watch(&mut self, _: Instant) -> Result<(), StepError> {
-        Ok(())
-    }
-
     fn events(&mut self) -> Vec<EventKind> {
         std::mem::take(&mut self.events)
     }

@@ -163,6 +163,21 @@ impl Gpu {
         &self.context
     }
 
+    /// Makes this GPU's context that of the calling thread, for libraries with threads of their own.
+    #[must_use]
+    pub fn binding(&self) -> Arc<dyn Fn() -> Result<(), DeviceError> + Send + Sync> {
+        let context = Arc::clone(&self.context);
+        Arc::new(move || context.bind_to_thread().map_err(called("cuCtxSetCurrent")))
+    }
+
+    /// A stream for work beside that of this GPU.
+    ///
+    /// # Errors
+    /// The driver failed.
+    pub fn new_stream(&self) -> Result<Arc<CudaStream>, DeviceError> {
+        self.context.new_stream().map_err(called("cuStreamCreate"))
+    }
+
     /// Waiting, and copies from and to memory that the driver has to stage, cannot be captured.
     pub(super) fn refuse_while_capturing(&self, call: &str) -> Result<(), DeviceError> {
         if self.capturing {
