@@ -24,6 +24,24 @@ pub struct Opened {
     pub path: String,
 }
 
+impl Opened {
+    /// Looks up a function by its name.
+    ///
+    /// # Safety
+    /// The library's function of this name is of type `T`.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) unsafe fn symbol<T: Copy>(&self, name: &str) -> Result<T, DeviceError> {
+        // SAFETY: by this function's own condition. The library is never closed.
+        let symbol = unsafe { self.library.get::<T>(name.as_bytes()) };
+        symbol.map(|symbol| *symbol).map_err(|error| DeviceError::Call {
+            call: format!("looking up {name} in {}", self.path),
+            problem: error.to_string(),
+        })
+    }
+}
+
 static OPENED: Mutex<BTreeMap<Library, Opened>> = Mutex::new(BTreeMap::new());
 
 /// Opens a library, or returns it if it is open.

@@ -11,6 +11,9 @@ const LEAST_CAPABILITY: (u32, u32) = (7, 0);
 /// The oldest cuDNN, as it counts: 9.1.0.
 const LEAST_CUDNN: usize = 90100;
 
+/// The oldest NCCL, as it counts: 2.22.0, the first that aborts several communicators at once.
+const LEAST_NCCL: i32 = 22200;
+
 const OTHERWISE: &str = "or training on the CPU";
 
 /// A library was found nowhere, or could not be opened where it was found.
@@ -79,6 +82,18 @@ pub(super) fn check_cudnn(version: usize, path: &str) -> Result<(), DeviceError>
     )))
 }
 
+/// Refuses versions of NCCL that are too old, given as it counts them: 22809 is 2.28.9.
+pub(super) fn check_nccl(version: i32, path: &str) -> Result<(), DeviceError> {
+    if version >= LEAST_NCCL {
+        return Ok(());
+    }
+    Err(DeviceError::Missing(format!(
+        "{path} is NCCL {}: expected {}, {OTHERWISE}",
+        nccl_version(version),
+        Library::Nccl.remedy()
+    )))
+}
+
 /// Refuses a driver that is older than the compiler whose output it is to load; versions as CUDA
 /// counts them, 13020 for 13.2. Within a major version older drivers run what newer compilers make.
 pub(super) fn check_driver(driver: u32, compiler: (u32, u32)) -> Result<(), DeviceError> {
@@ -103,6 +118,12 @@ pub(super) fn cuda_version(version: u32) -> String {
 /// cuDNN's version in words: since 9 with two digits for the minor one, before with one.
 pub(super) fn cudnn_version(version: usize) -> String {
     let major = if version >= 90000 { 10000 } else { 1000 };
+    format!("{}.{}.{}", version / major, version % major / 100, version % 100)
+}
+
+/// NCCL's version in words: since 2.9 with two digits for the minor one, before with one.
+pub(super) fn nccl_version(version: i32) -> String {
+    let major = if version >= 10000 { 10000 } else { 1000 };
     format!("{}.{}.{}", version / major, version % major / 100, version % 100)
 }
 
@@ -156,6 +177,11 @@ mod tests {
                  install nvidia-cudnn-cu13`, or training on the CPU",
             ),
             (
+                check_nccl(21805, "/a/libnccl.so.2").unwrap_err(),
+                "/a/libnccl.so.2 is NCCL 2.18.5: expected NCCL 2.22 or later, such as by `pip \
+                 install nvidia-nccl-cu13`, or training on the CPU",
+            ),
+            (
                 check_driver(12080, (13, 2)).unwrap_err(),
                 "the NVIDIA driver is for CUDA 12.8 and the NVRTC that was found is of CUDA 13.2: \
                  expected a newer driver, or NVRTC of CUDA 12, or training on the CPU",
@@ -175,5 +201,7 @@ mod tests {
         assert_eq!(check_driver(13000, (13, 2)), Ok(()));
         assert_eq!(check_driver(13000, (12, 4)), Ok(()));
         assert_eq!(cudnn_version(92600), "9.26.0");
+        assert_eq!(check_nccl(22203, ""), Ok(()));
+        assert_eq!((nccl_version(22809), nccl_version(2804)), ("2.28.9".into(), "2.8.4".into()));
     }
 }

@@ -9,6 +9,7 @@ mod graph;
 pub mod libraries;
 mod memory;
 mod missing;
+pub mod nccl;
 mod products;
 pub mod search;
 #[cfg(test)]

@@ -60,7 +60,7 @@ impl Library {
             Self::Nvrtc => "CUDA 12 or 13, such as by `pip install nvidia-cuda-nvrtc`",
             Self::CublasLt => "CUDA 12 or 13, such as by `pip install nvidia-cublas`",
             Self::Cudnn => "cuDNN 9.1 or later, such as by `pip install nvidia-cudnn-cu13`",
-            Self::Nccl => "NCCL 2, such as by `pip install nvidia-nccl-cu13`",
+            Self::Nccl => "NCCL 2.22 or later, such as by `pip install nvidia-nccl-cu13`",
         }
     }
 }

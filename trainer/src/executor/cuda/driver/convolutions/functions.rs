@@ -30,7 +30,7 @@ macro_rules! functions {
                 Ok(Self {
                     // SAFETY: cuDNN's header declares this function with these types, all
                     // enumerations being of C's `int`.
-                    $($name: unsafe { symbol(cudnn, $symbol)? },)*
+                    $($name: unsafe { cudnn.symbol($symbol)? },)*
                 })
             }
         }
@@ -132,26 +132,15 @@ pub(crate) fn open() -> Result<&'static Cudnn, DeviceError> {
     let opened = libraries::open(Library::Cudnn)?;
     // SAFETY: cuDNN's header declares these functions with these types.
     let (version, error_string) = unsafe {
-        let version: unsafe extern "C" fn() -> usize = symbol(&opened, "cudnnGetVersion")?;
-        (version(), symbol(&opened, "cudnnGetErrorString")?)
+        let version: unsafe extern "C" fn() -> usize = opened.symbol("cudnnGetVersion")?;
+        (version(), opened.symbol("cudnnGetErrorString")?)
     };
     missing::check_cudnn(version, &opened.path)?;
     let graphs = Graphs::load(&opened)?;
     let legacy = Legacy::load(&opened).ok();
     // SAFETY: as above.
-    let last_error = unsafe { symbol(&opened, "cudnnGetLastErrorString") }.ok();
+    let last_error = unsafe { opened.symbol("cudnnGetLastErrorString") }.ok();
     Ok(CUDNN.get_or_init(|| Cudnn { version, error_string, last_error, graphs, legacy }))
-}
-
-/// # Safety
-/// The library has a function of this name and of type `T`.
-unsafe fn symbol<T: Copy>(opened: &Opened, name: &str) -> Result<T, DeviceError> {
-    // SAFETY: by this function's own condition. The library is never closed.
-    let symbol = unsafe { opened.library.get::<T>(name.as_bytes()) };
-    symbol.map(|symbol| *symbol).map_err(|error| DeviceError::Call {
-        call: format!("looking up {name} in {}", opened.path),
-        problem: error.to_string(),
-    })
 }
 
 impl Cudnn {
