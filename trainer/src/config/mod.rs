@@ -253,9 +253,10 @@ impl Config {
         )?;
         match (self.communication.transport, self.training.ranks) {
             (Transport::Threads, ranks) => self.check_world(ranks.unwrap_or(1)),
-            (Transport::Mpi, None | Some(1)) => Ok(()),
-            (Transport::Mpi, Some(_)) => {
-                let problem = "with transport mpi the launcher says how many: leave it out";
+            (Transport::Tcp | Transport::Mpi, None | Some(1)) => Ok(()),
+            (Transport::Tcp | Transport::Mpi, Some(_)) => {
+                let problem =
+                    "with transports tcp and mpi the launcher says how many: leave it out";
                 Err(Problem::new("training.ranks", problem))
             }
         }
