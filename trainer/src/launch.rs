@@ -151,9 +151,9 @@ pub enum LaunchError {
     )]
     Contradiction {
         /// What goes first.
-        first: Launch,
+        first: Box<Launch>,
         /// What contradicts it.
-        second: Launch,
+        second: Box<Launch>,
     },
 }
 
@@ -220,8 +220,8 @@ impl Launch {
                 Some(first) if first.source == LaunchSource::Flags => {}
                 Some(first) if (first.rank, first.world) == (other.rank, other.world) => {}
                 Some(first) => {
-                    let first = first.clone();
-                    return Err(LaunchError::Contradiction { first, second: other });
+                    let (first, second) = (Box::new(first.clone()), Box::new(other));
+                    return Err(LaunchError::Contradiction { first, second });
                 }
             }
         }

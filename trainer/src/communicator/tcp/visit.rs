@@ -9,7 +9,7 @@ use super::hello::{Hello, Reply, Seat};
 use super::transport::Connected;
 use super::{Meeting, RETRY_TIME};
 
-/// How long one try to connect may take.
+/// How long one try to connect to rank 0 may take, which may not be there yet.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 
 /// The longest pause between two tries.
@@ -82,7 +82,8 @@ fn try_all(
 ) -> Result<(Visited, Vec<Seat>), Try> {
     let mut last = Try::Again("there was no time for a try".to_owned());
     for address in addresses {
-        let stream = match connect(*address, deadline) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let stream = match connect(*address, left.min(CONNECT_TIME)) {
             Ok(stream) => stream,
             Err(error) => {
                 last = Try::Again(error.to_string());
@@ -97,10 +98,9 @@ fn try_all(
     Err(last)
 }
 
-fn connect(address: SocketAddr, deadline: Instant) -> io::Result<TcpStream> {
-    let left = deadline.saturating_duration_since(Instant::now());
+fn connect(address: SocketAddr, time: Duration) -> io::Result<TcpStream> {
     // It refuses to try for no time.
-    let stream = TcpStream::connect_timeout(&address, left.clamp(RETRY_TIME, CONNECT_TIME))?;
+    let stream = TcpStream::connect_timeout(&address, time.max(RETRY_TIME))?;
     // On one machine the system may choose the port that it connects to: both ends are the same.
     if stream.local_addr()? == stream.peer_addr()? {
         return Err(io::ErrorKind::ConnectionRefused.into());
@@ -151,7 +151,8 @@ pub(super) fn peer(
     deadline: Instant,
 ) -> Result<TcpStream, TcpError> {
     let place = SocketAddr::new(address, seat.machine.port);
-    let stream = connect(place, deadline).and_then(|stream| {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let stream = connect(place, left).and_then(|stream| {
         (&stream).write_all(&own.write())?;
         Ok(stream)
     });
