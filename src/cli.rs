@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use foretrain_sim::collective::nccl::NcclVersion;
 use foretrain_sim::network::Link;
 use foretrain_sim::units::{Bytes, SimDuration};
+use foretrain_trainer::launch::Master;
 
 /// Measure one node, forecast thousands: how fast, how accurate, at what price.
 #[derive(Debug, Parser)]
@@ -28,7 +29,7 @@ pub(crate) enum Command {
     Allreduce(AllreduceArguments),
     /// Compare published measurements with predictions from data sheets
     Validate(ValidateArguments),
-    /// Really train, on this machine or over MPI; goes on from the latest checkpoint
+    /// Really train, on one machine or several; goes on from the latest checkpoint
     Train(TrainArguments),
     /// Draw saved forecasts, several on one figure
     Plot(PlotArguments),
@@ -319,6 +320,12 @@ pub(crate) struct TrainArguments {
     /// Processes of the run [default: the launcher's]
     #[arg(long, requires = "rank")]
     pub(crate) world: Option<u32>,
+    /// The number of this process among those of its machine [default: the launcher's, or the rank]
+    #[arg(long, requires = "rank")]
+    pub(crate) local_rank: Option<u32>,
+    /// Where rank 0 listens and the others come, with transport tcp [default: the launcher's]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) master: Option<Master>,
 }
 
 /// How a report is printed.

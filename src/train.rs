@@ -3,10 +3,13 @@
 use std::time::SystemTime;
 
 use foretrain_sim::units::Fraction;
-use foretrain_trainer::communicator::ThreadTransport;
+use foretrain_trainer::communicator::tcp::{Meeting, TcpTransport};
+use foretrain_trainer::communicator::{self, ThreadTransport};
 use foretrain_trainer::config::{Config, Transport};
-use foretrain_trainer::launch::{Launch, LaunchFlags};
-use foretrain_trainer::train::{Evaluation, Losses, News, Place, Report, Setup, TrainError, Watch};
+use foretrain_trainer::launch::{self, Launch, LaunchFlags};
+use foretrain_trainer::train::{
+    Evaluation, Losses, News, NobodyWatches, Place, Report, Setup, TrainError, Watch,
+};
 use indicatif::ProgressBar;
 use serde_json::json;
 
@@ -19,13 +22,14 @@ pub(crate) fn run(arguments: &TrainArguments) -> Result<(), Failure> {
     let place = output::shown(&arguments.config);
     let config =
         Config::from_toml(&text).map_err(|error| Failure::Invalid(format!("{place}:{error}")))?;
-    let TrainArguments { rank, world, .. } = *arguments;
-    let flags = LaunchFlags { rank, world, local_rank: None };
+    let TrainArguments { rank, world, local_rank, .. } = *arguments;
+    let flags = LaunchFlags { rank, world, local_rank, master: arguments.master.clone() };
     let launch = Launch::find(flags, |name| std::env::var(name).ok())
         .map_err(|error| Failure::Usage(error.to_string()))?;
     let report = match config.communication.transport {
         Transport::Threads => threads(config, &launch, &place)?,
-        Transport::Mpi => processes(config, &launch, &place)?,
+        Transport::Tcp => over_tcp(config, &launch, &place)?,
+        Transport::Mpi => over_mpi(config, &launch, &place)?,
     };
     let Some((report, target)) = report else { return Ok(()) };
     print(&report, arguments.format)?;
@@ -49,7 +53,7 @@ fn threads(config: Config, launch: &Launch, place: &str) -> Result<Option<Outcom
     if launch.world > 1 {
         return Err(Failure::Usage(format!(
             "this is {launch}, but with communication.transport = \"threads\" all ranks are in \
-             one process: set it to \"mpi\", or start one process and set training.ranks"
+             one process: set it to \"tcp\", or start one process and set training.ranks"
         )));
     }
     let world = config.training.ranks.unwrap_or(1);
@@ -62,20 +66,45 @@ fn threads(config: Config, launch: &Launch, place: &str) -> Result<Option<Outcom
     Ok(Some((report?, setup.config().training.target_top1)))
 }
 
+/// One rank of several processes, which meet over TCP; rank 0 has the report.
+fn over_tcp(config: Config, launch: &Launch, place: &str) -> Result<Option<Outcome>, Failure> {
+    let Launch { rank, world, .. } = *launch;
+    if world == 1 {
+        return Err(Failure::Usage(format!(
+            "this is {launch}, but communication.transport = \"tcp\" is for several processes: start \
+             them by torchrun, srun or mpirun, or each with --rank, --world and --master, or set it \
+             to \"threads\""
+        )));
+    }
+    let Some(master) = launch.master.clone() else {
+        return Err(Failure::Usage(format!(
+            "this is {launch}, and nobody says where its ranks meet: give --master HOST:PORT, or set \
+             MASTER_ADDR and MASTER_PORT, to the host of rank 0 and a free port there"
+        )));
+    };
+    let job = format!("{} {}", launch.job.as_deref().unwrap_or_default(), config.name);
+    let meeting = Meeting { rank, world, master, job, timeout: config.communication.timeout() };
+    let transport =
+        TcpTransport::connect(&meeting).map_err(|error| Failure::Runtime(error.to_string()))?;
+    let local_ranks = local_ranks().unwrap_or(transport.local_ranks());
+    let seat = (launch.local_rank, local_ranks);
+    let outcome = one_rank(config, transport, seat, &launch.to_string(), place)?;
+    Ok((rank == 0).then_some(outcome))
+}
+
 #[cfg(not(feature = "mpi"))]
-fn processes(_: Config, _: &Launch, place: &str) -> Result<Option<Outcome>, Failure> {
+fn over_mpi(_: Config, _: &Launch, place: &str) -> Result<Option<Outcome>, Failure> {
     Err(Failure::Usage(format!(
         "{place}: `communication.transport`: this build has no MPI: build with `--features mpi`, \
-         or set it to \"threads\""
+         or set it to \"tcp\" or \"threads\""
     )))
 }
 
-/// One rank of several processes; rank 0 has the report.
+/// One rank of several processes, which MPI connects; rank 0 has the report.
 #[cfg(feature = "mpi")]
-fn processes(config: Config, launch: &Launch, place: &str) -> Result<Option<Outcome>, Failure> {
+fn over_mpi(config: Config, launch: &Launch, place: &str) -> Result<Option<Outcome>, Failure> {
     use foretrain_trainer::communicator::Transport as _;
     use foretrain_trainer::communicator::mpi::MpiWorld;
-    use foretrain_trainer::launch;
 
     let (world, transport) =
         MpiWorld::initialize().map_err(|error| Failure::Runtime(error.to_string()))?;
@@ -86,34 +115,18 @@ fn processes(config: Config, launch: &Launch, place: &str) -> Result<Option<Outc
                 "this is {launch}, but MPI says rank {rank} of {ranks}: start all ranks by one mpirun"
             )));
         }
-        let setup = setup(config, ranks, place)?;
-        let local_ranks = launch::local_ranks(|name| std::env::var(name).ok()).unwrap_or(ranks);
-        let local_rank = if launch.world > 1 { launch.local_rank } else { rank % local_ranks };
-        let place_of_ranks = Place::Process { transport, local_ranks, local_rank };
-        let mut terminal;
-        let mut nobody = foretrain_trainer::train::NobodyWatches;
-        let watch: &mut dyn Watch = if rank == 0 {
-            let who = match launch.world {
-                1 => format!("rank {rank} of {ranks} (from MPI)"),
-                _ => launch.to_string(),
-            };
-            complain(&format!("{who}, {local_ranks} on this machine"));
-            terminal = Terminal::new(&setup);
-            &mut terminal
-        } else {
-            &mut nobody
+        let who = match launch.world {
+            1 => format!("rank {rank} of {ranks} (from MPI)"),
+            _ => launch.to_string(),
         };
-        let report = foretrain_trainer::train::run(&setup, place_of_ranks, watch)
-            .map_err(|error| failed(&error, place))?;
-        Ok((setup, report))
+        let local_ranks = local_ranks().unwrap_or(ranks);
+        let local_rank = if launch.world > 1 { launch.local_rank } else { rank % local_ranks };
+        one_rank(config, transport, (local_rank, local_ranks), &who, place)
     })();
     match result {
-        Ok((setup, report)) => {
+        Ok(outcome) => {
             drop(world);
-            if rank > 0 {
-                return Ok(None);
-            }
-            Ok(Some((report, setup.config().training.target_top1)))
+            Ok((rank == 0).then_some(outcome))
         }
         Err(failure) => {
             failure.report();
@@ -121,6 +134,37 @@ fn processes(config: Config, launch: &Launch, place: &str) -> Result<Option<Outc
             world.abort(i32::from(failure.code()))
         }
     }
+}
+
+/// Trains as one rank of several processes; `who` names it, and which of how many ranks of this
+/// machine it is.
+fn one_rank<T: communicator::Transport + 'static>(
+    config: Config,
+    transport: T,
+    (local_rank, local_ranks): (u32, u32),
+    who: &str,
+    place: &str,
+) -> Result<Outcome, Failure> {
+    let rank = transport.rank();
+    let setup = setup(config, transport.world(), place)?;
+    let place_of_ranks = Place::Process { transport, local_ranks, local_rank };
+    let mut terminal;
+    let mut nobody = NobodyWatches;
+    let watch: &mut dyn Watch = if rank == 0 {
+        complain(&format!("{who}, {local_ranks} on this machine"));
+        terminal = Terminal::new(&setup);
+        &mut terminal
+    } else {
+        &mut nobody
+    };
+    let report = foretrain_trainer::train::run(&setup, place_of_ranks, watch)
+        .map_err(|error| failed(&error, place))?;
+    Ok((report, setup.config().training.target_top1))
+}
+
+/// Ranks on this machine, if the launcher says so.
+fn local_ranks() -> Option<u32> {
+    launch::local_ranks(|name| std::env::var(name).ok())
 }
 
 fn setup(config: Config, world: u32, place: &str) -> Result<Setup, Failure> {

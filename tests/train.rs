@@ -1,8 +1,9 @@
-//! Whole runs of `foretrain train`: killed at any moment, and as processes over MPI.
+//! Whole runs of `foretrain train`: killed at any moment, and as processes over TCP and MPI.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a failure is a panic here")]
 
+use std::io::Read as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
@@ -148,6 +149,90 @@ fn fifty_kills_change_no_bit() {
     // The log of all lives is whole lines.
     for line in std::fs::read_to_string(run.join("log.jsonl")).unwrap().lines() {
         assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "{line}");
+    }
+}
+
+/// Processes of one run over TCP, as torchrun starts them, on a port that is free now.
+fn over_tcp(file: &Path, ranks: u32) -> Vec<Command> {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let process = |rank: u32| {
+        let mut command = foretrain(file);
+        command
+            .envs(
+                [("RANK", rank), ("WORLD_SIZE", ranks), ("LOCAL_RANK", rank)]
+                    .map(|(name, number)| (name, number.to_string())),
+            )
+            .envs([("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", &port.to_string())])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    };
+    (0..ranks).map(process).collect()
+}
+
+/// Three processes over TCP end with the weights of three threads.
+#[test]
+fn processes_over_tcp_and_threads_have_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    for algorithm in ["algorithm = \"direct\"", "algorithm = \"ring\""] {
+        let name = algorithm.replace(|c: char| !c.is_alphanumeric(), "");
+        let write = |name: &str, transport: &str, training: &str| {
+            let file = folder.path().join(format!("{name}.toml"));
+            let text = config(&folder.path().join(name), 12, transport, training)
+                .replace("algorithm = \"direct\"", algorithm)
+                .replace("global_batch = 8", "global_batch = 9")
+                .replace("checkpoint_every = \"1 step\"", "checkpoint_every = \"5 steps\"");
+            std::fs::write(&file, text).unwrap();
+            file
+        };
+        let threads = write(&format!("{name}-threads"), "", "ranks = 3");
+        let expected = weights(&foretrain(&threads).output().unwrap());
+        let processes = write(&format!("{name}-tcp"), "transport = \"tcp\"", "");
+        // Rank 0 last, so that the others wait for it.
+        let started: Vec<Child> =
+            over_tcp(&processes, 3).iter_mut().rev().map(|rank| rank.spawn().unwrap()).collect();
+        for (rank, process) in (0..3).rev().zip(started) {
+            let output = process.wait_with_output().unwrap();
+            if rank > 0 {
+                assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+                assert!(output.stdout.is_empty(), "only rank 0 has the report");
+            } else {
+                assert_eq!(weights(&output), expected, "{algorithm}");
+                let stderr = String::from_utf8_lossy(&output.stderr);
+                let who = "rank 0 of 3 (from torchrun: RANK, WORLD_SIZE), 3 on this machine";
+                assert!(stderr.contains(who), "{stderr}");
+            }
+        }
+    }
+}
+
+/// One of three processes over TCP is killed: the others name it and end with code 5.
+#[test]
+fn the_others_name_a_process_that_was_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let file = folder.path().join("run.toml");
+    // More steps than it will come to.
+    let text = config(&run, 1300, "transport = \"tcp\"", "")
+        .replace("global_batch = 8", "global_batch = 3");
+    std::fs::write(&file, text).unwrap();
+    for culprit in [0, 2] {
+        let before = step(&run);
+        let mut ranks: Vec<Run> =
+            over_tcp(&file, 3).iter_mut().map(|rank| Run(rank.spawn().unwrap())).collect();
+        assert!(ranks[culprit].wait_until(|| step(&run) > before), "it ended by itself");
+        ranks[culprit].0.kill().unwrap();
+        let killed = Instant::now();
+        for (rank, process) in ranks.iter_mut().enumerate().filter(|(rank, _)| *rank != culprit) {
+            let status = process.0.wait().unwrap();
+            // Far below the timeout of a minute.
+            assert!(killed.elapsed() < Duration::from_secs(30), "rank {rank}");
+            let mut stderr = String::new();
+            process.0.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+            assert_eq!(status.code(), Some(5), "rank {rank}: {stderr}");
+            assert!(stderr.contains(&format!("rank {culprit} has ended")), "rank {rank}: {stderr}");
+        }
     }
 }
 

@@ -4,23 +4,37 @@
 //! first that are there decide; others must not contradict them. A process that nobody launched is
 //! rank 0 of 1.
 //!
-//! | launcher | rank | world | local rank | also |
-//! |---|---|---|---|---|
-//! | [torchrun] | `RANK` | `WORLD_SIZE` | `LOCAL_RANK` | `MASTER_ADDR`, `MASTER_PORT` |
-//! | [Slurm] | `SLURM_PROCID` | `SLURM_NTASKS` | `SLURM_LOCALID` | |
-//! | [Open MPI] | `OMPI_COMM_WORLD_RANK` | `OMPI_COMM_WORLD_SIZE` | `OMPI_COMM_WORLD_LOCAL_RANK` | |
+//! | launcher | rank | world | local rank |
+//! |---|---|---|---|
+//! | flags | `--rank` | `--world` | `--local-rank`, or the rank |
+//! | [torchrun] | `RANK` | `WORLD_SIZE` | `LOCAL_RANK` |
+//! | [Slurm] | `SLURM_PROCID` | `SLURM_NTASKS` | `SLURM_LOCALID` |
+//! | [Open MPI] | `OMPI_COMM_WORLD_RANK` | `OMPI_COMM_WORLD_SIZE` | `OMPI_COMM_WORLD_LOCAL_RANK` |
 //!
 //! Slurm counts as the launcher only where `SLURM_PROCID` is set: `SLURM_NTASKS` alone says no more
 //! than that there is an allocation.
+//!
+//! Where ranks meet that have no other way to find each other is what `--master` says, or else
+//! `MASTER_ADDR` and `MASTER_PORT`. Two launchers need a word more:
+//!
+//! - torchrun itself listens on `MASTER_PORT` where it sets `TORCHELASTIC_USE_AGENT_STORE=True`:
+//!   then ranks meet at the port after it.
+//! - Under Slurm each of the two has a default. The host is the first of `SLURM_STEP_NODELIST`,
+//!   `SLURM_JOB_NODELIST` or `SLURM_NODELIST`, where rank 0 runs unless tasks are placed by hand; the
+//!   port is 15000 + the last four digits of `SLURM_JOB_ID`, as in PyTorch Lightning.
 //!
 //! [torchrun]: https://docs.pytorch.org/docs/stable/elastic/run.html
 //! [Slurm]: https://slurm.schedmd.com/srun.html
 //! [Open MPI]: https://docs.open-mpi.org/en/v5.0.x/tuning-apps/environment-var.html
 
+mod master;
+
+pub use master::{Master, NoPlace};
+
 use std::fmt;
 
 /// The flags of a process that say who it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LaunchFlags {
     /// `--rank`.
     pub rank: Option<u32>,
@@ -28,6 +42,8 @@ pub struct LaunchFlags {
     pub world: Option<u32>,
     /// `--local-rank`; without it the rank, as if there were one node.
     pub local_rank: Option<u32>,
+    /// `--master`.
+    pub master: Option<Master>,
 }
 
 /// Who says which rank this process is.
@@ -60,15 +76,6 @@ impl fmt::Display for LaunchSource {
 
 const FLAGS: [&str; 3] = ["--rank", "--world", "--local-rank"];
 
-/// Where ranks meet that have no other way to find each other.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Master {
-    /// The host of rank 0.
-    pub address: String,
-    /// A free port there.
-    pub port: u16,
-}
-
 /// Which rank this process is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Launch {
@@ -78,8 +85,12 @@ pub struct Launch {
     pub world: u32,
     /// The rank among those of its node: which accelerator to take.
     pub local_rank: u32,
-    /// Where to meet, if torchrun says so.
+    /// Where to meet, if somebody says so.
     pub master: Option<Master>,
+    /// What the launcher calls the run, the same on all its ranks: torchrun's
+    /// `TORCHELASTIC_RUN_ID` and `TORCHELASTIC_RESTART_COUNT`, or Slurm's `SLURM_JOB_ID` and
+    /// `SLURM_STEP_ID`.
+    pub job: Option<String>,
     /// Who says so.
     pub source: LaunchSource,
 }
@@ -140,9 +151,9 @@ pub enum LaunchError {
     )]
     Contradiction {
         /// What goes first.
-        first: Launch,
+        first: Box<Launch>,
         /// What contradicts it.
-        second: Launch,
+        second: Box<Launch>,
     },
 }
 
@@ -153,6 +164,8 @@ struct Launcher {
     variables: [&'static str; 3],
     /// How many of them, if any is set, show that it launched the process.
     telling: usize,
+    /// What it calls the run.
+    job: &'static [&'static str],
 }
 
 const TORCHRUN: Launcher = Launcher {
@@ -160,6 +173,7 @@ const TORCHRUN: Launcher = Launcher {
     source: LaunchSource::Torchrun,
     variables: ["RANK", "WORLD_SIZE", "LOCAL_RANK"],
     telling: 3,
+    job: &["TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"],
 };
 
 const SLURM: Launcher = Launcher {
@@ -167,6 +181,7 @@ const SLURM: Launcher = Launcher {
     source: LaunchSource::Slurm,
     variables: ["SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"],
     telling: 1,
+    job: &["SLURM_JOB_ID", "SLURM_STEP_ID"],
 };
 
 const OPEN_MPI: Launcher = Launcher {
@@ -174,6 +189,7 @@ const OPEN_MPI: Launcher = Launcher {
     source: LaunchSource::OpenMpi,
     variables: ["OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"],
     telling: 3,
+    job: &[],
 };
 
 const LAUNCHERS: [Launcher; 3] = [TORCHRUN, SLURM, OPEN_MPI];
@@ -194,7 +210,8 @@ impl Launch {
         flags: LaunchFlags,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, LaunchError> {
-        let mut found = from_flags(flags)?;
+        let place = flags.master.clone();
+        let mut found = from_flags(&flags)?;
         for launcher in LAUNCHERS {
             let Some(other) = launcher.find(&variable, found.is_some())? else { continue };
             match &found {
@@ -203,14 +220,25 @@ impl Launch {
                 Some(first) if first.source == LaunchSource::Flags => {}
                 Some(first) if (first.rank, first.world) == (other.rank, other.world) => {}
                 Some(first) => {
-                    let first = first.clone();
-                    return Err(LaunchError::Contradiction { first, second: other });
+                    let (first, second) = (Box::new(first.clone()), Box::new(other));
+                    return Err(LaunchError::Contradiction { first, second });
                 }
             }
         }
-        let alone =
-            || Self { rank: 0, world: 1, local_rank: 0, master: None, source: LaunchSource::Alone };
-        Ok(found.unwrap_or_else(alone))
+        let mut launch = match found {
+            Some(launch) => launch,
+            None => Self::new(LaunchSource::Alone, FLAGS, [0, 1, 0])?,
+        };
+        launch.master = match (place, launch.source) {
+            (Some(place), _) => Some(place),
+            (None, LaunchSource::Alone) => None,
+            (None, LaunchSource::Torchrun) => master::of_torchrun(variable)?,
+            (None, LaunchSource::Slurm) => master::of_slurm(variable)?,
+            (None, LaunchSource::Flags | LaunchSource::OpenMpi) => {
+                master::from_variables(variable)?
+            }
+        };
+        Ok(launch)
     }
 
     fn new(
@@ -228,12 +256,12 @@ impl Launch {
                 return Err(LaunchError::BeyondLast { variable, rank, world_variable, world });
             }
         }
-        Ok(Self { rank, world, local_rank, master: None, source })
+        Ok(Self { rank, world, local_rank, master: None, job: None, source })
     }
 }
 
-fn from_flags(flags: LaunchFlags) -> Result<Option<Launch>, LaunchError> {
-    let LaunchFlags { rank, world, local_rank } = flags;
+fn from_flags(flags: &LaunchFlags) -> Result<Option<Launch>, LaunchError> {
+    let LaunchFlags { rank, world, local_rank, .. } = *flags;
     let [rank_flag, world_flag, local_rank_flag] = FLAGS;
     let half = |present, missing| Err(LaunchError::HalfSet { present, missing });
     match (rank, world, local_rank) {
@@ -270,24 +298,9 @@ impl Launcher {
             }
         }
         let mut launch = Launch::new(self.source, self.variables, numbers)?;
-        if self.source == LaunchSource::Torchrun {
-            launch.master = master(variable)?;
-        }
+        let job: Vec<String> = self.job.iter().filter_map(|name| variable(name)).collect();
+        launch.job = (!job.is_empty()).then(|| format!("{} {}", self.name, job.join(".")));
         Ok(Some(launch))
-    }
-}
-
-fn master(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Master>, LaunchError> {
-    const ADDRESS: &str = "MASTER_ADDR";
-    const PORT: &str = "MASTER_PORT";
-    match (variable(ADDRESS), variable(PORT)) {
-        (None, None) => Ok(None),
-        (Some(address), Some(port)) => {
-            let port = parse(PORT, &port, "a port, 0 to 65535")?;
-            Ok(Some(Master { address, port }))
-        }
-        (Some(_), None) => Err(LaunchError::HalfSet { present: ADDRESS, missing: PORT }),
-        (None, Some(_)) => Err(LaunchError::HalfSet { present: PORT, missing: ADDRESS }),
     }
 }
 
@@ -330,7 +343,12 @@ mod tests {
         assert_eq!(of(&[("LOCAL_WORLD_SIZE", "0")]), None);
     }
 
-    const NO_FLAGS: LaunchFlags = LaunchFlags { rank: None, world: None, local_rank: None };
+    const NO_FLAGS: LaunchFlags =
+        LaunchFlags { rank: None, world: None, local_rank: None, master: None };
+
+    fn flags(rank: Option<u32>, world: Option<u32>, local_rank: Option<u32>) -> LaunchFlags {
+        LaunchFlags { rank, world, local_rank, master: None }
+    }
 
     /// The environment as in `RANK=3 WORLD_SIZE=8`.
     fn find(flags: LaunchFlags, environment: &str) -> Result<Launch, String> {
@@ -348,7 +366,7 @@ mod tests {
 
     #[test]
     fn each_launcher_is_understood_and_named() {
-        let flags = LaunchFlags { rank: Some(1), world: Some(2), local_rank: None };
+        let flags = flags(Some(1), Some(2), None);
         for (flags, environment, local_rank, text) in [
             (flags, "", 1, "rank 1 of 2 (from flags: --rank, --world)"),
             (NO_FLAGS, TORCHRUN, 1, "rank 3 of 8 (from torchrun: RANK, WORLD_SIZE)"),
@@ -370,12 +388,77 @@ mod tests {
 
     #[test]
     fn flags_overrule_variables_and_variables_that_agree_do_no_harm() {
-        let flags = LaunchFlags { rank: Some(1), world: Some(2), local_rank: Some(0) };
+        let flags = flags(Some(1), Some(2), Some(0));
         let launch = find(flags, &format!("{TORCHRUN} {SLURM}")).unwrap();
         assert_eq!((launch.rank, launch.source), (1, LaunchSource::Flags));
         let agreeing = TORCHRUN.replace("RANK=3", "RANK=5");
         let launch = find(NO_FLAGS, &format!("{agreeing} {SLURM}")).unwrap();
         assert_eq!((launch.rank, launch.source), (5, LaunchSource::Torchrun));
+    }
+
+    #[test]
+    fn ranks_meet_where_flags_or_variables_say() {
+        const PLACE: &str = "MASTER_ADDR=node0 MASTER_PORT=29500";
+        let step = format!("{SLURM} SLURM_JOB_ID=4012345 SLURM_STEP_ID=2");
+        let nodes = "SLURM_STEP_NODELIST=node[08-11] SLURM_JOB_NODELIST=node[01-16]";
+        let place = |flags: LaunchFlags, environment: &str| {
+            let master = find(flags, environment).unwrap().master;
+            master.map(|master| master.to_string())
+        };
+        let ranks = flags(Some(1), Some(2), None);
+        for (flags, environment, expected) in [
+            (ranks.clone(), String::new(), None),
+            (ranks.clone(), PLACE.to_owned(), Some("node0:29500")),
+            (NO_FLAGS, format!("{OPEN_MPI} {PLACE}"), Some("node0:29500")),
+            (NO_FLAGS, OPEN_MPI.to_owned(), None),
+            // Torchrun listens there itself.
+            (
+                NO_FLAGS,
+                format!("{TORCHRUN} TORCHELASTIC_USE_AGENT_STORE=True"),
+                Some("node0:29501"),
+            ),
+            (
+                NO_FLAGS,
+                format!("{TORCHRUN} TORCHELASTIC_USE_AGENT_STORE=False"),
+                Some("node0:29500"),
+            ),
+            (
+                NO_FLAGS,
+                TORCHRUN.replace("29500", "65535 TORCHELASTIC_USE_AGENT_STORE=True"),
+                Some("node0:65534"),
+            ),
+            (NO_FLAGS, format!("{step} {nodes}"), Some("node08:17345")),
+            (NO_FLAGS, format!("{step} {nodes} {PLACE}"), Some("node0:29500")),
+            (NO_FLAGS, format!("{step} {nodes} MASTER_PORT=1234"), Some("node08:1234")),
+            (NO_FLAGS, format!("{step} MASTER_ADDR=node0"), Some("node0:17345")),
+            (NO_FLAGS, format!("{step} SLURM_NODELIST=a,b"), Some("a:17345")),
+            (NO_FLAGS, format!("{step} SLURM_STEP_NODELIST=node[1-2"), None),
+            (NO_FLAGS, format!("{SLURM} {nodes}"), None),
+            // Nobody to meet.
+            (NO_FLAGS, PLACE.to_owned(), None),
+        ] {
+            assert_eq!(place(flags, &environment).as_deref(), expected, "{environment}");
+        }
+        let master = Some("other:1".parse().unwrap());
+        for environment in [TORCHRUN, &format!("{step} {nodes}"), "MASTER_ADDR=half"] {
+            let flags = LaunchFlags { master: master.clone(), ..ranks.clone() };
+            assert_eq!(place(flags, environment).as_deref(), Some("other:1"), "{environment}");
+        }
+        assert_eq!(
+            find(ranks, "MASTER_PORT=1").unwrap_err(),
+            "MASTER_PORT is set but MASTER_ADDR is not: set both, or neither"
+        );
+    }
+
+    #[test]
+    fn launchers_call_their_runs_something() {
+        let job = |environment: &str| find(NO_FLAGS, environment).unwrap().job;
+        let step = format!("{SLURM} SLURM_JOB_ID=4012345 SLURM_STEP_ID=2");
+        assert_eq!(job(&step).as_deref(), Some("Slurm 4012345.2"));
+        let elastic = "TORCHELASTIC_RUN_ID=abc TORCHELASTIC_RESTART_COUNT=1";
+        assert_eq!(job(&format!("{TORCHRUN} {elastic}")).as_deref(), Some("torchrun abc.1"));
+        assert_eq!(job(TORCHRUN), None);
+        assert_eq!(job(OPEN_MPI), None);
     }
 
     #[test]
@@ -396,7 +479,7 @@ mod tests {
             ),
             (
                 "RANK=0 WORLD_SIZE=1 LOCAL_RANK=0 MASTER_ADDR=node0 MASTER_PORT=65536",
-                "MASTER_PORT is `65536`: expected a port, 0 to 65535",
+                "MASTER_PORT is `65536`: expected a port, 1 to 65535",
             ),
             ("RANK=-1 WORLD_SIZE=2 LOCAL_RANK=0", "RANK is `-1`: expected a whole number"),
             (
@@ -411,7 +494,7 @@ mod tests {
         ] {
             assert_eq!(find(NO_FLAGS, environment).unwrap_err(), message);
         }
-        let flags = LaunchFlags { rank: None, world: Some(2), local_rank: None };
+        let flags = flags(None, Some(2), None);
         let message = "--world is set but --rank is not: set both, or neither";
         assert_eq!(find(flags, TORCHRUN).unwrap_err(), message);
     }

@@ -73,7 +73,7 @@
 //! - [`plan`]: what a step computes, in which order and memory, and when gradients are ready;
 //! - [`executor`]: what runs a plan, so far on CPUs;
 //! - [`model`]: master weights, and their first values;
-//! - [`communicator`]: sums of gradients over all ranks, by threads or by MPI;
+//! - [`communicator`]: sums of gradients over all ranks, by threads, TCP or MPI;
 //! - [`data`]: datasets, who trains on what, augmentation, batches ready ahead of the step;
 //! - [`optimizer`]: momentum and LARS on single-precision master weights;
 //! - [`schedule`]: the learning rate of each step; [`loss_scale`]: keeps small gradients

@@ -9,7 +9,7 @@
 //!       │
 //!  endpoint                messages in order, headers that tell collectives apart, failures
 //!       │
-//!  Transport               bytes from rank to rank: threads of a process, or MPI
+//!  Transport               bytes from rank to rank: threads of a process, TCP, or MPI
 //! ```
 //!
 //! There is one implementation of each algorithm for all transports: the sums have the same bits
@@ -20,8 +20,8 @@
 //! # Failures
 //!
 //! Every receive has a time limit. When a rank dies or hangs, all others return an error that names
-//! it and the collective: at once if its end is seen (threads), otherwise [`NOTICE_TIME_MAX`] after
-//! the time limit at the latest. A communicator that failed stays failed.
+//! it and the collective: at once if its end is seen (threads, TCP), otherwise [`NOTICE_TIME_MAX`]
+//! after the time limit at the latest. A communicator that failed stays failed.
 //!
 //! # Example
 //!
@@ -56,6 +56,7 @@ mod host;
 #[cfg(feature = "mpi")]
 pub mod mpi;
 mod passes;
+pub mod tcp;
 mod threads;
 mod transport;
 

@@ -36,6 +36,8 @@ pub enum Transport {
     /// Memory: ranks are threads of one process.
     #[default]
     Threads,
+    /// Connections of this program's own: ranks are processes.
+    Tcp,
     /// MPI: ranks are processes.
     Mpi,
 }

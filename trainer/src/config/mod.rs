@@ -40,7 +40,9 @@ mod tests;
 mod training;
 
 pub use augmentation::{AugmentationConfig, Crop};
-pub use communication::{Algorithm, Backend, CommunicationConfig, FusionConfig, FusionName, Transport};
+pub use communication::{
+    Algorithm, Backend, CommunicationConfig, FusionConfig, FusionName, Transport,
+};
 pub use data::{DataConfig, DataKind, SyntheticConfig};
 pub use fingerprint::{Difference, Fingerprint};
 pub use intervals::{Every, StepRange};
@@ -225,7 +227,8 @@ impl Config {
             fingerprint.remove("training.device");
         } else {
             // Either adds in an order of its own.
-            fingerprint.insert("communication.backend", format!("{:?}", self.communication.backend()));
+            fingerprint
+                .insert("communication.backend", format!("{:?}", self.communication.backend()));
         }
         for key in WITHOUT_EFFECT {
             fingerprint.remove(key);
@@ -265,9 +268,10 @@ impl Config {
         )?;
         match (self.communication.transport, self.training.ranks) {
             (Transport::Threads, ranks) => self.check_world(ranks.unwrap_or(1)),
-            (Transport::Mpi, None | Some(1)) => Ok(()),
-            (Transport::Mpi, Some(_)) => {
-                let problem = "with transport mpi the launcher says how many: leave it out";
+            (Transport::Tcp | Transport::Mpi, None | Some(1)) => Ok(()),
+            (Transport::Tcp | Transport::Mpi, Some(_)) => {
+                let problem =
+                    "with transports tcp and mpi the launcher says how many: leave it out";
                 Err(Problem::new("training.ranks", problem))
             }
         }

@@ -27,8 +27,8 @@ pub struct TrainingConfig {
     /// Images of a step, over all ranks.
     #[schemars(range(min = 1))]
     pub global_batch: u32,
-    /// Ranks, as threads of this process; 1 by default. With transport `mpi` there is one a
-    /// process, and the launcher says how many.
+    /// Ranks, as threads of this process; 1 by default. With transports `tcp` and `mpi` there is one
+    /// a process, and the launcher says how many.
     #[schemars(range(min = 1))]
     pub ranks: Option<u32>,
     /// Passes over the data, over which the learning rate decays.

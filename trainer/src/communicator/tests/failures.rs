@@ -7,15 +7,23 @@ use super::*;
 /// Ranks that are there must answer within this time, on a busy machine too.
 const TIMEOUT: Duration = Duration::from_millis(400);
 
+over_each_transport!(
+    all_others_name_a_rank_that_panics_at_once,
+    all_others_name_a_rank_that_sleeps_beyond_the_timeout,
+    several_ranks_can_be_missing,
+    ranks_that_do_something_else_are_told_apart,
+    different_algorithms_are_told_apart,
+    ranks_that_wait_for_each_other_say_where_they_are,
+);
+
 /// What every other rank reports when `culprit` does not do its part in step 1.
-fn reports(
-    world: u32,
-    all_reduce: AllReduce,
-    timeout: Duration,
+fn reports<T: Transport>(
+    transports: Vec<T>,
+    (all_reduce, timeout): (AllReduce, Duration),
     culprit: u32,
-    part: impl Fn(HostCommunicator<ThreadTransport>) + Sync,
+    part: impl Fn(HostCommunicator<T>) + Sync,
 ) -> Vec<(u32, CommunicatorError, Duration)> {
-    let ranks = on_ranks(world, settings(all_reduce, timeout), |mut communicator| {
+    let ranks = on_ranks(transports, settings(all_reduce, timeout), |mut communicator| {
         let rank = communicator.rank();
         let mut values = vec![rank as f32; 100];
         communicator.all_reduce("all-reduce in step 0", values[..].as_mut().into()).unwrap();
@@ -45,12 +53,11 @@ fn some_ways() -> [AllReduce; 4] {
     ]
 }
 
-#[test]
-fn all_others_name_a_rank_that_panics_at_once() {
+fn all_others_name_a_rank_that_panics_at_once<T: Transport>(world: MakeWorld<T>) {
     for all_reduce in some_ways() {
         for culprit in 0..4 {
             let panic: fn(_) = |_| panic!("this rank dies, as the test wants it");
-            let reports = reports(4, all_reduce, PATIENCE, culprit, panic);
+            let reports = reports(world(4), (all_reduce, PATIENCE), culprit, panic);
             assert_eq!(reports.len(), 3);
             for (rank, error, took) in reports {
                 assert_eq!(error.missing(), [culprit], "rank {rank}: {error}");
@@ -64,12 +71,11 @@ fn all_others_name_a_rank_that_panics_at_once() {
     }
 }
 
-#[test]
-fn all_others_name_a_rank_that_sleeps_beyond_the_timeout() {
+fn all_others_name_a_rank_that_sleeps_beyond_the_timeout<T: Transport>(world: MakeWorld<T>) {
     for all_reduce in [AllReduce::default(), hierarchical(2, Inside::Tree, Between::Ring)] {
         // Longer than the others take to give up, so that it answers none of them.
         let sleep = |_| std::thread::sleep(4 * TIMEOUT);
-        let reports = reports(4, all_reduce, TIMEOUT, 2, sleep);
+        let reports = reports(world(4), (all_reduce, TIMEOUT), 2, sleep);
         assert_eq!(reports.len(), 3);
         for (rank, error, took) in reports {
             assert_eq!(error.missing(), [2], "rank {rank}: {error}");
@@ -82,9 +88,8 @@ fn all_others_name_a_rank_that_sleeps_beyond_the_timeout() {
     }
 }
 
-#[test]
-fn several_ranks_can_be_missing() {
-    let ranks = on_ranks(5, settings(AllReduce::default(), TIMEOUT), |mut communicator| {
+fn several_ranks_can_be_missing<T: Transport>(world: MakeWorld<T>) {
+    let ranks = on_ranks(world(5), settings(AllReduce::default(), TIMEOUT), |mut communicator| {
         if [1, 3].contains(&communicator.rank()) {
             std::thread::sleep(4 * TIMEOUT);
             return vec![1, 3];
@@ -97,18 +102,20 @@ fn several_ranks_can_be_missing() {
 }
 
 /// What each rank reports, if rank 1 does `other` while all others do `this`.
-fn disagreement(
+fn disagreement<T: Transport>(
+    transports: Vec<T>,
     this: impl Fn(&mut dyn Communicator) -> Result<(), CommunicatorError> + Sync,
     other: impl Fn(&mut dyn Communicator) -> Result<(), CommunicatorError> + Sync,
 ) -> Vec<String> {
-    let ranks = on_ranks(3, settings(AllReduce::default(), PATIENCE), |mut communicator| {
-        let result = if communicator.rank() == 1 {
-            other(&mut communicator)
-        } else {
-            this(&mut communicator)
-        };
-        result.unwrap_err().to_string()
-    });
+    let ranks =
+        on_ranks(transports, settings(AllReduce::default(), PATIENCE), |mut communicator| {
+            let result = if communicator.rank() == 1 {
+                other(&mut communicator)
+            } else {
+                this(&mut communicator)
+            };
+            result.unwrap_err().to_string()
+        });
     ranks.into_iter().map(std::thread::Result::unwrap).collect()
 }
 
@@ -119,8 +126,7 @@ fn bucket(
     move |communicator| communicator.all_reduce(name, vec![0.0_f32; count][..].as_mut().into())
 }
 
-#[test]
-fn ranks_that_do_something_else_are_told_apart() {
+fn ranks_that_do_something_else_are_told_apart<T: Transport>(world: MakeWorld<T>) {
     let half = |communicator: &mut dyn Communicator| {
         communicator.all_reduce("bucket 0", vec![half::f16::ONE; 12][..].as_mut().into())
     };
@@ -128,18 +134,18 @@ fn ranks_that_do_something_else_are_told_apart() {
     let ours = "its collective 1, all-reduce of 24 bytes of f32";
     for (reports, theirs) in [
         (
-            disagreement(bucket("bucket 0", 6), bucket("bucket 1", 6)),
+            disagreement(world(3), bucket("bucket 0", 6), bucket("bucket 1", 6)),
             "its collective 1, all-reduce of 24 bytes of f32 of another name or by another algorithm",
         ),
         (
-            disagreement(bucket("bucket 0", 6), bucket("bucket 0", 7)),
+            disagreement(world(3), bucket("bucket 0", 6), bucket("bucket 0", 7)),
             "its collective 1, all-reduce of 28 bytes of f32",
         ),
         (
-            disagreement(bucket("bucket 0", 6), half),
+            disagreement(world(3), bucket("bucket 0", 6), half),
             "its collective 1, all-reduce of 24 bytes of f16",
         ),
-        (disagreement(bucket("bucket 0", 6), barrier), "its collective 1, barrier"),
+        (disagreement(world(3), bucket("bucket 0", 6), barrier), "its collective 1, barrier"),
     ] {
         // Whoever saw it first says what it saw; the others repeat that.
         assert!(reports.iter().any(|report| report.contains(theirs)), "{reports:?}");
@@ -148,11 +154,9 @@ fn ranks_that_do_something_else_are_told_apart() {
     }
 }
 
-#[test]
-fn different_algorithms_are_told_apart() {
-    let transports = ThreadTransport::world(4);
+fn different_algorithms_are_told_apart<T: Transport>(world: MakeWorld<T>) {
     let errors: Vec<String> = std::thread::scope(|scope| {
-        let threads: Vec<_> = transports
+        let threads: Vec<_> = world(4)
             .into_iter()
             .map(|transport| {
                 scope.spawn(move || {
@@ -171,11 +175,10 @@ fn different_algorithms_are_told_apart() {
     assert!(errors.iter().all(|error| error.contains("by another algorithm")), "{errors:?}");
 }
 
-#[test]
-fn ranks_that_wait_for_each_other_say_where_they_are() {
+fn ranks_that_wait_for_each_other_say_where_they_are<T: Transport>(world: MakeWorld<T>) {
     // Rank 0 only sends in a broadcast and goes on to a barrier; rank 1 waits for a second
     // broadcast.
-    let ranks = on_ranks(2, settings(AllReduce::default(), TIMEOUT), |mut communicator| {
+    let ranks = on_ranks(world(2), settings(AllReduce::default(), TIMEOUT), |mut communicator| {
         let mut weights = [0.0_f32];
         communicator.broadcast("first", weights[..].as_mut().into()).unwrap();
         if communicator.rank() == 0 {

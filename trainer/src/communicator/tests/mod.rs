@@ -1,4 +1,16 @@
-//! Ranks as threads, together.
+//! Ranks together: threads, over queues and over TCP.
+
+/// Tests of any transport, over each.
+macro_rules! over_each_transport {
+    ($($test:ident),* $(,)?) => {
+        mod over_threads {
+            $(#[test] fn $test() { super::$test(super::ThreadTransport::world); })*
+        }
+        mod over_tcp {
+            $(#[test] fn $test() { super::$test(super::tcp::tests::world); })*
+        }
+    };
+}
 
 mod failures;
 mod messages;
@@ -18,15 +30,18 @@ fn settings(all_reduce: AllReduce, timeout: Duration) -> CommunicatorSettings {
     CommunicatorSettings { all_reduce, timeout }
 }
 
+/// Makes the transports of so many ranks, in order.
+type MakeWorld<T> = fn(u32) -> Vec<T>;
+
 /// What each rank returns, in order.
-fn on_ranks<R: Send>(
-    world: u32,
+fn on_ranks<T: Transport, R: Send>(
+    transports: Vec<T>,
     settings: CommunicatorSettings,
-    rank: impl Fn(HostCommunicator<ThreadTransport>) -> R + Sync,
+    rank: impl Fn(HostCommunicator<T>) -> R + Sync,
 ) -> Vec<std::thread::Result<R>> {
     let rank = &rank;
     std::thread::scope(|scope| {
-        let threads: Vec<_> = ThreadTransport::world(world)
+        let threads: Vec<_> = transports
             .into_iter()
             .map(|transport| HostCommunicator::new(transport, settings).unwrap())
             .map(|communicator| scope.spawn(move || rank(communicator)))

@@ -19,7 +19,8 @@ fn reduced<E: Send>(
 where
     for<'a> Buffer<'a>: From<&'a mut [E]>,
 {
-    let ranks = on_ranks(world, settings(all_reduce, PATIENCE), |mut communicator| {
+    let transports = ThreadTransport::world(world);
+    let ranks = on_ranks(transports, settings(all_reduce, PATIENCE), |mut communicator| {
         let mut values = gradient(communicator.rank());
         communicator.all_reduce("all-reduce of everything", values[..].as_mut().into()).unwrap();
         values
@@ -27,21 +28,65 @@ where
     ranks.into_iter().map(std::thread::Result::unwrap).collect()
 }
 
-#[test]
-fn whole_numbers_sum_exactly_on_every_rank_in_every_way() {
+over_each_transport!(
+    whole_numbers_sum_exactly_on_every_rank_in_every_way,
+    sums_are_those_of_threads_bit_by_bit,
+    broadcast_gather_and_barrier_among_any_number_of_ranks,
+    who_sends_too_much_waits,
+);
+
+fn whole_numbers_sum_exactly_on_every_rank_in_every_way<T: Transport>(make: MakeWorld<T>) {
     for world in 1..=9 {
-        for all_reduce in all_reduces(world) {
-            for count in [0, 1, 2, 7, 24, 61] {
-                let mut sum = vec![0.0; count];
-                for rank in 0..world {
-                    for (sum, value) in sum.iter_mut().zip(whole(rank, count)) {
-                        *sum += value;
+        let settings = settings(AllReduce::default(), PATIENCE);
+        let ranks = on_ranks(make(world), settings, |mut communicator| {
+            let own = communicator.rank();
+            for all_reduce in all_reduces(world) {
+                communicator.set_all_reduce(all_reduce).unwrap();
+                for count in [0, 1, 2, 7, 24, 61] {
+                    let mut sum = vec![0.0; count];
+                    for rank in 0..world {
+                        for (sum, value) in sum.iter_mut().zip(whole(rank, count)) {
+                            *sum += value;
+                        }
                     }
+                    let mut values = whole(own, count);
+                    communicator.all_reduce("sum", values[..].as_mut().into()).unwrap();
+                    assert_eq!(values, sum, "{all_reduce:?} of {count} on {own} of {world}");
                 }
-                let reduced = reduced(world, all_reduce, |rank| whole(rank, count));
-                for (rank, values) in reduced.iter().enumerate() {
-                    assert_eq!(*values, sum, "{all_reduce:?} of {count} on {rank} of {world}");
+            }
+        });
+        assert!(ranks.into_iter().all(|rank| rank.is_ok()));
+    }
+}
+
+/// Numbers whose sums depend on their order, in messages of up to many packets.
+fn sums_are_those_of_threads_bit_by_bit<T: Transport>(make: MakeWorld<T>) {
+    let gradient = |rank: u32, count: usize| -> Vec<f32> {
+        let number = |i: usize| ((i as u32 + 1) * (rank + 3)) as f32;
+        (0..count).map(|i| number(i).sin() * 2.0_f32.powi(i as i32 % 20)).collect()
+    };
+    for world in [2, 3, 5] {
+        let settings = settings(AllReduce::default(), PATIENCE);
+        let ranks = on_ranks(make(world), settings, |mut communicator| {
+            let mut sums = Vec::new();
+            for all_reduce in all_reduces(world) {
+                communicator.set_all_reduce(all_reduce).unwrap();
+                for count in [1000, 60_001] {
+                    let mut values = gradient(communicator.rank(), count);
+                    communicator.all_reduce("sum", values[..].as_mut().into()).unwrap();
+                    sums.push(values);
                 }
+            }
+            sums
+        });
+        let mut ranks = ranks.into_iter().map(std::thread::Result::unwrap);
+        let first = ranks.next().unwrap();
+        assert!(ranks.all(|sums| sums == first), "ranks of {world} differ");
+        let mut sums = first.into_iter();
+        for all_reduce in all_reduces(world) {
+            for count in [1000, 60_001] {
+                let threads = reduced(world, all_reduce, |rank| gradient(rank, count));
+                assert_eq!(sums.next().unwrap(), threads[0], "{all_reduce:?} on {world}");
             }
         }
     }
@@ -149,12 +194,11 @@ fn infinities_and_nan_reach_every_rank() {
     }
 }
 
-#[test]
-fn broadcast_gather_and_barrier_among_any_number_of_ranks() {
+fn broadcast_gather_and_barrier_among_any_number_of_ranks<T: Transport>(make: MakeWorld<T>) {
     for world in 1..=9 {
         let settings = settings(AllReduce::default(), PATIENCE);
         let arrived = std::sync::atomic::AtomicU32::new(0);
-        let ranks = on_ranks(world, settings, |mut communicator| {
+        let ranks = on_ranks(make(world), settings, |mut communicator| {
             let rank = communicator.rank();
             let mut weights: Vec<f64> = (0..5).map(|i| f64::from(i + 100 * rank)).collect();
             communicator.broadcast("broadcast of weights", weights[..].as_mut().into()).unwrap();
@@ -174,9 +218,9 @@ fn broadcast_gather_and_barrier_among_any_number_of_ranks() {
 }
 
 /// Rank 0 sends far more messages than wait in an inbox, to ranks that take them late.
-#[test]
-fn who_sends_too_much_waits() {
-    let ranks = on_ranks(3, settings(AllReduce::default(), PATIENCE), |mut communicator| {
+fn who_sends_too_much_waits<T: Transport>(make: MakeWorld<T>) {
+    let settings = settings(AllReduce::default(), PATIENCE);
+    let ranks = on_ranks(make(3), settings, |mut communicator| {
         if communicator.rank() > 0 {
             std::thread::sleep(Duration::from_millis(50));
         }

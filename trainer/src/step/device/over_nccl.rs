@@ -77,8 +77,7 @@ impl OverNccl {
         match result {
             Ok(done) => Ok(done),
             Err(failure) => {
-                let asked =
-                    self.communication.ask(move |host| nccl::who_is_missing(host, failure));
+                let asked = self.communication.ask(move |host| nccl::who_is_missing(host, failure));
                 Err(asked.wait()?.into())
             }
         }
