@@ -1,24 +1,27 @@
 //! Measures training steps of ResNet-50 on a GPU.
 //!
 //! ```text
-//! gpu_measure FOLDER [--gpu 0] [--side 224] [--seconds 2] [--batches 16,32,64,128,256,400]
+//! gpu_measure FOLDER [--batches 256,64,400,128,32,16] [--formats f16,bf16] [--deadline SECONDS]
 //! ```
 //!
-//! For f16 and bf16 and each batch: the whole step (forward, backward, LARS, loss scale; images are on
-//! the GPU already), its work given one by one and as one graph, and every part alone, beside what
-//! its bytes and operations need at the rates that the same run measures with a large copy and a large
-//! product. Writes `FOLDER/gpu-NAME.json` after each point, so that what is there is complete, and keeps cuDNN's
-//! choices in FOLDER too. Steps that do not fit the memory say so.
+//! For each format and batch, in the order given: the whole step (forward, backward, LARS, loss scale;
+//! images are on the GPU already), its work given one by one and as one graph, and every part alone,
+//! beside what its bytes and operations need at the rates that the same run measures with a large copy
+//! and a large product. Writes `FOLDER/gpu-NAME-DATE.json` after each point, so that what is there is
+//! complete, and keeps cuDNN's choices in FOLDER too. Steps that do not fit the memory say so.
 
 #![expect(clippy::print_stdout, reason = "an example says what it sees")]
 
+mod support;
+
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use candle_core::{Device as CandleDevice, Tensor};
+use clap::Parser;
 use foretrain_sim::fusion::Fusion;
 use foretrain_sim::random::{Streams, place_uniform};
 use foretrain_sim::recording::NumberFormat;
@@ -29,7 +32,8 @@ use foretrain_trainer::executor::cuda::arguments::pointwise::Relu;
 use foretrain_trainer::executor::cuda::device::Device as _;
 use foretrain_trainer::executor::cuda::driver::Gpu;
 use foretrain_trainer::executor::cuda::executor::DeviceExecutor;
-use foretrain_trainer::executor::cuda::step::{DeviceStep, StepNumbers};
+use foretrain_trainer::executor::cuda::lower::optimizer_bytes;
+use foretrain_trainer::executor::cuda::step::{DeviceStep, Phase, StepNumbers, StepPart};
 use foretrain_trainer::executor::cuda::work::{Product, Work};
 use foretrain_trainer::executor::{Batch, ExecutorSettings};
 use foretrain_trainer::loss_scale::LossScaleConfig;
@@ -38,8 +42,7 @@ use foretrain_trainer::optimizer::{Lars, Rule};
 use foretrain_trainer::plan::buckets::Buckets;
 use foretrain_trainer::plan::{Cost, Plan};
 use serde_json::{Value, json};
-
-type Error = Box<dyn std::error::Error + Send + Sync>;
+use support::{Deadline, Error, Results};
 
 /// Steps that are looked at part by part.
 const RUNS_OF_PARTS: usize = 5;
@@ -98,106 +101,86 @@ impl Ceilings {
     }
 }
 
+/// Measures training steps of ResNet-50 on a GPU.
+#[derive(Parser)]
+#[command(version)]
 struct Options {
+    /// Where results go, and what is known of cuDNN's algorithms is kept.
     folder: PathBuf,
+    /// Which GPU, of those that can be seen.
+    #[arg(long, default_value_t = 0)]
     gpu: usize,
+    /// Pixels of an image, each way.
+    #[arg(long, default_value_t = 224, value_parser = clap::value_parser!(u64).range(32..=4096))]
     side: u64,
+    /// Seconds of steps that a rate is taken from, at least; up to 60.
+    #[arg(long, default_value_t = 2.0, value_parser = seconds)]
     seconds: f64,
-    batches: Vec<usize>,
+    /// Images of a step, the most important first.
+    #[arg(long, value_delimiter = ',', default_value = "256,64,400,128,32,16")]
+    batches: Vec<NonZeroUsize>,
+    /// Formats to compute in, f16, bf16 or f32: all batches in the first, then in the next.
+    #[arg(long, value_delimiter = ',', default_value = "f16,bf16", value_parser = support::format)]
+    formats: Vec<NumberFormat>,
+    /// Seconds after which no further point is begun.
+    #[arg(long, value_name = "SECONDS")]
+    deadline: Option<u64>,
 }
 
-impl Options {
-    fn from_arguments() -> Result<Self, Error> {
-        let mut arguments = std::env::args().skip(1);
-        let folder = arguments.next().ok_or("expected a folder for results")?.into();
-        let batches = vec![16, 32, 64, 128, 256, 400];
-        let mut options = Self { folder, gpu: 0, side: 224, seconds: 2.0, batches };
-        while let Some(name) = arguments.next() {
-            let value = arguments.next().ok_or_else(|| format!("{name}: expected a value"))?;
-            let wrong = |error: &dyn std::fmt::Display| format!("{name} {value}: {error}");
-            match name.as_str() {
-                "--gpu" => options.gpu = value.parse().map_err(|error| wrong(&error))?,
-                "--side" => options.side = value.parse().map_err(|error| wrong(&error))?,
-                "--seconds" => options.seconds = value.parse().map_err(|error| wrong(&error))?,
-                "--batches" => {
-                    let batches = value.split(',').map(str::parse).collect::<Result<_, _>>();
-                    options.batches = batches.map_err(|error| wrong(&error))?;
-                }
-                _ => return Err(format!("unknown option {name}").into()),
-            }
-        }
-        Ok(options)
-    }
+fn seconds(text: &str) -> Result<f64, String> {
+    let expected = || "expected a number of seconds from 0 to 60".to_owned();
+    let seconds: f64 = text.parse().map_err(|_| expected())?;
+    if (0.0..=60.0).contains(&seconds) { Ok(seconds) } else { Err(expected()) }
 }
 
 fn main() -> ExitCode {
-    match measure() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            println!("error: {error}");
-            ExitCode::from(5)
-        }
-    }
+    support::exit_code(measure(&Options::parse()).map(|()| true))
 }
 
-fn measure() -> Result<(), Error> {
-    let options = Options::from_arguments()?;
+fn measure(options: &Options) -> Result<(), Error> {
+    let deadline = Deadline::after(options.deadline);
     std::fs::create_dir_all(&options.folder)?;
     let mut gpu = Gpu::open(options.gpu, NumberFormat::F16, &options.folder)?;
-    let facts = gpu.facts().clone();
+    let mut results = Results::new(&options.folder, "gpu", gpu.facts())?;
     let ceilings = Ceilings::measure(&mut gpu)?;
     drop(gpu);
-    let name: String = facts.name.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-    let path = options.folder.join(format!("gpu-{name}.json"));
-    let mut result = json!({
-        "foretrain": env!("CARGO_PKG_VERSION"),
-        "command": std::env::args().collect::<Vec<_>>().join(" "),
-        "seconds_since_1970": std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)?
-            .as_secs(),
-        "gpu": facts,
-        "network": "resnet50",
-        "side": options.side,
-        "copy_byte_per_s": ceilings.byte_per_s,
-        "product_operation_per_s": ceilings.operation_per_s,
-        "points": [],
-    });
-    save(&path, &result)?;
-    for &batch in &options.batches {
-        for format in [NumberFormat::F16, NumberFormat::Bf16] {
+    println!(
+        "a copy {:.2} TB/s, a product in f16 {:.0} TFLOP/s",
+        ceilings.byte_per_s / 1e12,
+        ceilings.operation_per_s / 1e12
+    );
+    results.set("network", json!("resnet50"))?;
+    results.set("side", json!(options.side))?;
+    results.set("copy_byte_per_s", json!(ceilings.byte_per_s))?;
+    results.set("product_operation_per_s", json!(ceilings.operation_per_s))?;
+    let (mut points, mut left_out) = (Vec::new(), Vec::new());
+    for &format in &options.formats {
+        for &batch in &options.batches {
+            let what = format!("batch {batch} {}", format.name());
+            if deadline.is_over() {
+                println!("{what}: left out, as the time is up");
+                left_out.push(what);
+                continue;
+            }
             let began = Instant::now();
-            let point = match point(&options, &ceilings, batch, format) {
-                Ok(point) => point,
-                Err(error) => json!({
-                    "batch": batch,
-                    "format": format.name(),
-                    "error": error.to_string(),
-                }),
-            };
+            let point = point(options, &ceilings, batch, format).unwrap_or_else(|error| {
+                json!({ "batch": batch, "format": format.name(), "error": error.to_string() })
+            });
             let rate = |key: &str| point[key]["images_per_s"].as_f64().unwrap_or(f64::NAN);
             println!(
-                "batch {batch} {}: {:.0} images/s, as a graph {:.0} images/s ({:.0} s) {}",
-                format.name(),
+                "{what}: {:.0} images/s, as a graph {:.0} images/s, LARS {:.2} TB/s ({:.0} s) {}",
                 rate("one_by_one"),
                 rate("graph"),
+                point["lars"]["byte_per_s"].as_f64().unwrap_or(f64::NAN) / 1e12,
                 began.elapsed().as_secs_f64(),
                 point["error"].as_str().unwrap_or(""),
             );
-            if let Some(points) = result["points"].as_array_mut() {
-                points.push(point);
-            }
-            save(&path, &result)?;
+            points.push(point);
+            results.set("points", json!(points))?;
         }
     }
-    Ok(())
-}
-
-/// Replaces the file when it is complete.
-fn save(path: &Path, result: &Value) -> Result<(), Error> {
-    let folder = path.parent().ok_or("a file without a folder")?;
-    let file = tempfile::NamedTempFile::new_in(folder)?;
-    serde_json::to_writer_pretty(&file, result)?;
-    file.persist(path)?;
+    results.set("left_out", json!(left_out))?;
+    println!("all numbers are in {}", results.path().display());
     Ok(())
 }
 
@@ -205,9 +188,10 @@ fn save(path: &Path, result: &Value) -> Result<(), Error> {
 fn point(
     options: &Options,
     ceilings: &Ceilings,
-    batch: usize,
+    images_of_step: NonZeroUsize,
     format: NumberFormat,
 ) -> Result<Value, Error> {
+    let batch = images_of_step.get();
     let size = Size {
         image: Shape::new(3, options.side, options.side),
         ..Architecture::Resnet50.published_size()
@@ -217,7 +201,7 @@ fn point(
     let element_bytes = format.element_bytes();
     let buckets = Arc::new(Buckets::new(&plan, &network, &Fusion::OneBucket, element_bytes)?);
     let settings = ExecutorSettings {
-        batch: NonZeroUsize::new(batch).ok_or("a batch of 0")?,
+        batch: images_of_step,
         batch_norm_span: None,
         batch_norm_momentum: 0.1,
         batch_norm_epsilon: 1e-5,
@@ -267,6 +251,10 @@ fn point(
     })?;
     let as_graph = timed(gpu, batch, limit, |gpu| gpu.launch_graph(&graph))?;
     drop(graph);
+    let is_lars = |part: &StepPart| part.phase == Phase::Optimizer && part.name == "optimizer";
+    let lars_s = parts.iter().zip(&of_parts).find(|(part, _)| is_lars(part));
+    let lars_s = *lars_s.ok_or("a step without an optimizer")?.1;
+    let lars_bytes = optimizer_bytes(&plan, format);
     let parts = parts.iter().zip(of_parts).map(|(part, seconds)| {
         json!({
             "name": part.name,
@@ -282,6 +270,11 @@ fn point(
         "losses": losses,
         "one_by_one": one_by_one,
         "graph": as_graph,
+        "lars": {
+            "bytes": lars_bytes,
+            "us": lars_s * 1e6,
+            "byte_per_s": lars_bytes as f64 / lars_s,
+        },
         "parts": parts.collect::<Vec<_>>(),
     }))
 }

@@ -304,6 +304,11 @@ fn inverse_deviation<R: Real>(variance: R, settings: &ExecutorSettings) -> R {
 }
 
 impl<R: Real> Statistics<R> {
+    /// 1 / √(v + ε) of each channel.
+    pub(super) fn inverse_deviations(&self, settings: &ExecutorSettings) -> Vec<R> {
+        self.variance.iter().map(|&variance| inverse_deviation(variance, settings)).collect()
+    }
+
     /// From Σ z and Σ z (x − m): dγ, and the coefficients of dx.
     fn backward(
         &self,

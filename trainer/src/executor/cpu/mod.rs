@@ -266,6 +266,25 @@ impl<E: Element> CpuExecutor<E> {
         logits.iter().map(|logit| logit.to_real().as_f64()).collect()
     }
 
+    /// What lies in a buffer, of the images of this pass, to be looked at or changed in between two
+    /// instructions; while the buffer is not alive, that of another.
+    #[must_use]
+    pub fn buffer(&mut self, buffer: BufferId) -> &mut [E] {
+        let [values] = self.memory.arena.buffers([Some(buffer)]);
+        values
+    }
+
+    /// Mean and 1 / √(v + ε) of each channel, for each group of images that shared them in the last
+    /// training pass of a batch norm.
+    #[must_use]
+    pub fn group_statistics(&self, batch_norm: usize) -> Vec<[Vec<f64>; 2]> {
+        let wide = |values: &[E::Real]| values.iter().map(|value| value.as_f64()).collect();
+        let of_group = |group: &batch_norm::Statistics<E::Real>| {
+            [wide(&group.mean), wide(&group.inverse_deviations(&self.settings))]
+        };
+        self.memory.norms[batch_norm].groups.iter().map(of_group).collect()
+    }
+
     /// The gradient of a parameter of the last backward pass, in the order inside.
     ///
     /// # Errors

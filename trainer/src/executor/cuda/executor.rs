@@ -150,6 +150,11 @@ impl<D: Device> DeviceExecutor<D> {
         &mut self.device
     }
 
+    /// What is run.
+    pub(super) const fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
     /// Lowers the plan for so many images.
     fn lower(&mut self, images: usize) -> Result<(), ExecutorError> {
         if !self.programs.contains_key(&images) {

@@ -13,6 +13,7 @@ pub(crate) mod emulator;
 pub mod executor;
 pub mod filters;
 pub mod kernels;
+pub mod lockstep;
 pub mod lower;
 pub mod memory;
 pub mod schedule;

@@ -13,7 +13,7 @@ mod optimizer;
 
 use foretrain_sim::recording::NumberFormat;
 
-pub use optimizer::{OptimizerTables, tables};
+pub use optimizer::{OptimizerTables, optimizer_bytes, tables};
 
 use super::arguments::batch_norm::CommitStatistics;
 use super::arguments::grid::blocks_for;

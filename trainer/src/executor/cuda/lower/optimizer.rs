@@ -24,6 +24,16 @@ pub struct OptimizerTables {
     pub update: Vec<Work>,
 }
 
+/// Bytes that the optimizer's step reads and writes at least, with activations and gradients of
+/// `format`: weights and gradients twice, for the norms and for the update, velocities, new weights,
+/// new velocities, and rounded weights.
+#[must_use]
+pub fn optimizer_bytes(plan: &Plan, format: NumberFormat) -> u64 {
+    let elements = plan.parameters().iter().map(|tensor| tensor.elements() as u64).sum::<u64>();
+    let single = NumberFormat::F32.element_bytes();
+    elements * (5 * single + 3 * format.element_bytes())
+}
+
 /// The optimizer's step for gradients of `format` that lie at `gradients`, one place a parameter.
 #[must_use]
 pub fn tables(
@@ -80,5 +90,22 @@ pub fn tables(
         ],
         judge: vec![Work::Launch(norms.launch(blocks)), Work::Launch(of_rates.launch(1))],
         update: updates,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use foretrain_sim::workload::Architecture;
+
+    use super::*;
+
+    /// ResNet-50 has 25,557,032 weights (torchvision's count): with two bytes each, 26 bytes of each are
+    /// moved, with four 32.
+    #[test]
+    fn bytes_of_an_update_by_hand() {
+        let architecture = Architecture::Resnet50;
+        let plan = Plan::new(&architecture.network(architecture.published_size())).unwrap();
+        assert_eq!(optimizer_bytes(&plan, NumberFormat::F16), 25_557_032 * 26);
+        assert_eq!(optimizer_bytes(&plan, NumberFormat::F32), 25_557_032 * 32);
     }
 }
