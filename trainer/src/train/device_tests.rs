@@ -7,7 +7,7 @@ use foretrain_sim::recording::{EventKind, Recording};
 use super::tests::config;
 use super::*;
 use crate::communicator::ThreadTransport;
-use crate::config::{Config, DeviceName};
+use crate::config::Config;
 
 /// Reports of losses, one an epoch.
 #[derive(Default)]
@@ -21,8 +21,7 @@ impl Watch for Reported {
     }
 }
 
-fn run_on(device: DeviceName, mut config: Config) -> Result<(Report, Vec<f64>), TrainError> {
-    config.training.device = device;
+fn emulated(config: Config) -> Result<(Report, Vec<f64>), TrainError> {
     let world = config.training.ranks.unwrap_or(1);
     let mut setup = Setup::new(config, world, "a processor", "2026-01-01")?;
     setup.is_emulated = true;
@@ -33,9 +32,13 @@ fn run_on(device: DeviceName, mut config: Config) -> Result<(Report, Vec<f64>), 
 
 const NO_CHECKPOINTS: &str = "checkpoint_every = \"never\"";
 
-fn on(device: DeviceName, training: &str, communication: &str) -> (Report, Vec<f64>) {
+const CPU: &str = "device = \"cpu\"";
+const CUDA: &str = "device = \"cuda\"";
+
+fn on(device: &str, training: &str, communication: &str) -> (Report, Vec<f64>) {
     let folder = tempfile::tempdir().unwrap();
-    run_on(device, config(folder.path(), training, communication, NO_CHECKPOINTS)).unwrap()
+    let training = format!("{device}\n{training}");
+    emulated(config(folder.path(), &training, communication, NO_CHECKPOINTS)).unwrap()
 }
 
 /// Images as bytes, graphs, batches copied ahead, sums through the host: up to rounding, the losses
@@ -51,8 +54,8 @@ fn a_run_on_a_device_learns_what_the_cpu_learns() {
         ("ranks = 2\nprecision = \"bf16\"", "", 5e-2),
     ] {
         let on_cpu = training.replace("launch = \"eager\"", "");
-        let (expected, losses) = on(DeviceName::Cpu, &on_cpu, communication);
-        let (found, reported) = on(DeviceName::Cuda, training, communication);
+        let (expected, losses) = on(CPU, &on_cpu, communication);
+        let (found, reported) = on(CUDA, training, communication);
         assert_eq!(reported.len(), losses.len());
         for (found, expected) in reported.iter().zip(&losses) {
             let difference = (found / expected - 1.0).abs();
@@ -69,7 +72,7 @@ fn a_run_on_a_device_learns_what_the_cpu_learns() {
 fn bits_do_not_depend_on_overlap_fusion_or_launch() {
     let of = |training: &str, communication: &str| {
         let training = format!("ranks = 2\nprecision = \"f16\"\n{training}");
-        on(DeviceName::Cuda, &training, communication).0.weights_sha256
+        on(CUDA, &training, communication).0.weights_sha256
     };
     let reference = of("", "fusion = { rule = \"tensor\" }");
     for (training, communication) in [
@@ -80,28 +83,28 @@ fn bits_do_not_depend_on_overlap_fusion_or_launch() {
     }
 }
 
-fn with_checkpoints(folder: &Path, training: &str) -> Config {
-    let training = format!("ranks = 2\nprecision = \"f16\"\n{training}");
+fn with_checkpoints(folder: &Path, device: &str, training: &str) -> Config {
+    let training = format!("{device}\nranks = 2\nprecision = \"f16\"\n{training}");
     config(folder, &training, "", "checkpoint_every = \"1 steps\"\nkeep = 2")
 }
 
 #[test]
 fn a_run_on_a_device_goes_on_with_the_same_bits() {
     let folder = tempfile::tempdir().unwrap();
-    let whole = with_checkpoints(&folder.path().join("whole"), "");
-    let (expected, _) = run_on(DeviceName::Cuda, whole).unwrap();
+    let whole = with_checkpoints(&folder.path().join("whole"), CUDA, "");
+    let (expected, _) = emulated(whole).unwrap();
     for stop in [1, 5, 7] {
         let parts = folder.path().join(format!("parts {stop}"));
-        let first = with_checkpoints(&parts, &format!("steps_max = {stop}"));
-        assert_eq!(run_on(DeviceName::Cuda, first).unwrap().0.steps, stop);
-        let (second, _) = run_on(DeviceName::Cuda, with_checkpoints(&parts, "")).unwrap();
+        let first = with_checkpoints(&parts, CUDA, &format!("steps_max = {stop}"));
+        assert_eq!(emulated(first).unwrap().0.steps, stop);
+        let (second, _) = emulated(with_checkpoints(&parts, CUDA, "")).unwrap();
         assert_eq!((second.steps, second.steps_here), (10, 10 - stop));
         assert_eq!(second.weights_sha256, expected.weights_sha256);
         assert_eq!(second.evaluation, expected.evaluation);
     }
     // The other device computes other bits, so it is another run.
-    let parts = with_checkpoints(&folder.path().join("parts 1"), "");
-    let error = run_on(DeviceName::Cpu, parts).unwrap_err().to_string();
+    let parts = with_checkpoints(&folder.path().join("parts 1"), CPU, "");
+    let error = emulated(parts).unwrap_err().to_string();
     assert!(error.contains("`training.device` was cuda and is not set"), "{error}");
 }
 
@@ -112,9 +115,8 @@ fn recordings_of_a_device_tell_every_step_whole() {
         [(1, ""), (2, "wire = \"f32\"\nfusion = { rule = \"threshold\", threshold = \"40 KiB\" }")]
     {
         let output = format!("{NO_CHECKPOINTS}\nrecording = {{ steps = \"0..4\" }}");
-        let training = format!("ranks = {ranks}\nprecision = \"f16\"");
-        let config = config(folder.path(), &training, communication, &output);
-        run_on(DeviceName::Cuda, config).unwrap();
+        let training = format!("{CUDA}\nranks = {ranks}\nprecision = \"f16\"");
+        emulated(config(folder.path(), &training, communication, &output)).unwrap();
         for rank in 0..ranks {
             let path = folder.path().join(format!("recording.rank{rank}.jsonl"));
             let recording = Recording::read(&std::fs::read_to_string(path).unwrap()).unwrap();
@@ -152,8 +154,7 @@ fn without_a_gpu_the_run_says_so() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let mut config = config(folder.path(), "", "", NO_CHECKPOINTS);
-    config.training.device = DeviceName::Cuda;
+    let config = config(folder.path(), CUDA, "", NO_CHECKPOINTS);
     let setup = Setup::new(config, 1, "a processor", "2026-01-01").unwrap();
     let error = run(&setup, Place::<ThreadTransport>::Threads, &mut NobodyWatches).unwrap_err();
     // The machine is to blame, not the configuration.

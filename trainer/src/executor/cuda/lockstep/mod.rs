@@ -37,7 +37,7 @@ use crate::plan::{BufferId, Kind, Operand, Output, ParameterId, Plan};
 const GRADIENT_FACTOR: f64 = 64.0;
 
 /// Both sides, and what was found.
-struct Sides<'a, D> {
+struct Sides<'a, D: Device> {
     plan: &'a Plan,
     cpu: &'a mut CpuExecutor<f32>,
     device: &'a mut DeviceExecutor<D>,

@@ -19,7 +19,9 @@ use crate::executor::{Batch, Executor, ExecutorError};
 use crate::loss_scale::{LossScaleConfig, LossScaler, StaticScale, Verdict};
 use crate::model::Weights;
 use crate::optimizer::{Lars, Optimizer, Rule};
-use crate::step::{CommunicationThread, Replica, ReplicaSettings, StepOutcome, Timeline};
+use crate::step::{
+    CommunicationThread, HostReplica, ReplicaSettings, StepError, StepOutcome, Timeline,
+};
 
 /// How far losses and weights may be apart after ten steps.
 ///
@@ -162,7 +164,10 @@ impl Training {
                 first_image: 0,
                 global_batch: self.case.images as u64,
             };
-            let device = step.step(&batch, numbers)?;
+            let device = step.step(&batch, numbers).map_err(|error| match error {
+                StepError::Executor(error) => error,
+                other => refuse(&other),
+            })?;
             let mean = |outcome: StepOutcome| outcome.loss.loss / self.case.images as f64;
             steps.push(StepPair {
                 cpu_loss: mean(cpu),
@@ -173,8 +178,9 @@ impl Training {
         }
         let mut movements = Vec::new();
         let mut of_all = [0.0; 2];
-        for (id, found) in plan.parameter_ids().zip(step.weights()?) {
-            let squares = squares(first.of(id), weights.of(id), &found);
+        let found = step.weights()?;
+        for id in plan.parameter_ids() {
+            let squares = squares(first.of(id), weights.of(id), found.of(id));
             of_all.iter_mut().zip(squares).for_each(|(sum, square)| *sum += square);
             let parameter = plan.parameters()[id.get()].name.clone();
             movements.push(Movement { parameter, error: relative(squares) });
@@ -199,7 +205,6 @@ impl Training {
         batch: &Batch,
         threads: &Arc<ThreadPool>,
     ) -> Result<(Vec<StepOutcome>, Weights), ExecutorError> {
-        let refuse = |error: &dyn std::fmt::Display| ExecutorError::Plan(error.to_string());
         let (plan, buckets) = self.case.plan()?;
         let executor: Box<dyn Executor> = Box::new(CpuExecutor::<E>::new(
             Arc::clone(&plan),
@@ -210,7 +215,7 @@ impl Training {
         let transport = ThreadTransport::world(1).remove(0);
         let communicator = HostCommunicator::new(transport, CommunicatorSettings::default())
             .map_err(|error| refuse(&error))?;
-        let mut replica = Replica::new(
+        let mut replica = HostReplica::new(
             plan,
             buckets,
             ReplicaSettings {
@@ -236,6 +241,10 @@ impl Training {
         let steps = (0..self.steps).map(step).collect::<Result<Vec<_>, _>>()?;
         Ok((steps, replica.weights))
     }
+}
+
+fn refuse(error: &dyn std::fmt::Display) -> ExecutorError {
+    ExecutorError::Plan(error.to_string())
 }
 
 /// ‖device − CPU‖² and ‖CPU − first‖².

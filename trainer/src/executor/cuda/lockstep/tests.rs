@@ -10,7 +10,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use super::super::arguments::Address;
 use super::super::device::DeviceError;
 use super::super::emulator::FORMATS;
-use super::super::emulator::device::EmulatedDevice;
+use super::super::emulator::device::{EmulatedDevice, EmulatedMoment, EmulatedUpload};
 use super::super::work::{ConvolutionPass, Work};
 use super::steps::Training;
 use super::*;
@@ -120,12 +120,14 @@ struct Faulty {
     fault: Option<Fault>,
     /// All kernels that it was to run.
     kernels: Arc<std::sync::Mutex<BTreeSet<&'static str>>>,
+    /// What is being captured; its fault is that of each launch.
+    capturing: Option<Vec<Work>>,
 }
 
 impl Faulty {
     fn new(fault: Option<Fault>) -> Self {
         let inner = EmulatedDevice::new(NumberFormat::F32, MEMORY_BYTES);
-        Self { inner, fault, kernels: Arc::default() }
+        Self { inner, fault, kernels: Arc::default(), capturing: None }
     }
 
     /// Changes numbers that were computed.
@@ -141,6 +143,10 @@ impl Faulty {
 }
 
 impl Device for Faulty {
+    type Graph = Vec<Work>;
+    type Moment = EmulatedMoment;
+    type Upload = EmulatedUpload;
+
     fn allocate(&mut self, bytes: usize) -> Result<Address, DeviceError> {
         self.inner.allocate(bytes)
     }
@@ -158,6 +164,10 @@ impl Device for Faulty {
     }
 
     fn enqueue(&mut self, work: &Work) -> Result<(), DeviceError> {
+        if let Some(captured) = &mut self.capturing {
+            captured.push(work.clone());
+            return Ok(());
+        }
         if let Work::Launch(launch) = work {
             self.kernels.lock().unwrap().insert(launch.kernel);
             if self.fault == Some(Fault::Skips(launch.kernel)) {
@@ -195,6 +205,69 @@ impl Device for Faulty {
 
     fn finish(&mut self) -> Result<(), DeviceError> {
         self.inner.finish()
+    }
+
+    fn description(&self) -> String {
+        self.inner.description()
+    }
+
+    fn capture<E: From<DeviceError>>(
+        &mut self,
+        give: impl FnOnce(&mut Self) -> Result<(), E>,
+    ) -> Result<Vec<Work>, E> {
+        self.capturing = Some(Vec::new());
+        let given = give(self);
+        let captured = self.capturing.take().unwrap_or_default();
+        given.map(|()| captured)
+    }
+
+    fn launch_graph(&mut self, graph: &Vec<Work>) -> Result<(), DeviceError> {
+        graph.iter().try_for_each(|work| self.enqueue(work))
+    }
+
+    fn moment(&mut self) -> Result<EmulatedMoment, DeviceError> {
+        self.inner.moment()
+    }
+
+    fn mark(&mut self, moment: &EmulatedMoment) -> Result<(), DeviceError> {
+        self.inner.mark(moment)
+    }
+
+    fn has_passed(&mut self, moment: &EmulatedMoment) -> Result<bool, DeviceError> {
+        self.inner.has_passed(moment)
+    }
+
+    fn seconds_between(
+        &mut self,
+        from: &EmulatedMoment,
+        to: &EmulatedMoment,
+    ) -> Result<f64, DeviceError> {
+        self.inner.seconds_between(from, to)
+    }
+
+    fn upload(&mut self, bytes: usize) -> Result<EmulatedUpload, DeviceError> {
+        self.inner.upload(bytes)
+    }
+
+    fn fill<'u>(&mut self, upload: &'u mut EmulatedUpload) -> Result<&'u mut [u8], DeviceError> {
+        self.inner.fill(upload)
+    }
+
+    fn start(
+        &mut self,
+        upload: &mut EmulatedUpload,
+        to: Address,
+        bytes: usize,
+    ) -> Result<(), DeviceError> {
+        self.inner.start(upload, to, bytes)
+    }
+
+    fn hold(&mut self, upload: &mut EmulatedUpload) -> Result<(), DeviceError> {
+        self.inner.hold(upload)
+    }
+
+    fn release(&mut self, upload: &mut EmulatedUpload) -> Result<(), DeviceError> {
+        self.inner.release(upload)
     }
 }
 
