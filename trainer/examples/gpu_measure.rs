@@ -7,7 +7,7 @@
 //! For each format and batch, in the order given: the whole step (forward, backward, LARS, loss scale;
 //! images are on the GPU already), its work given one by one and as one graph, and every part alone,
 //! beside what its bytes and operations need at the rates that the same run measures with a large copy
-//! and a large product. Writes `FOLDER/gpu-NAME-DATE.json` after each point, so that what is there is
+//! and a large product; the slowest are printed as a table. Writes `FOLDER/gpu-NAME-DATE.json` after each point, so that what is there is
 //! complete, and keeps cuDNN's choices in FOLDER too. Steps that do not fit the memory say so.
 
 #![expect(clippy::print_stdout, reason = "an example says what it sees")]
@@ -175,6 +175,7 @@ fn measure(options: &Options) -> Result<(), Error> {
                 began.elapsed().as_secs_f64(),
                 point["error"].as_str().unwrap_or(""),
             );
+            print!("{}", table(&point));
             points.push(point);
             results.set("points", json!(points))?;
         }
@@ -182,6 +183,39 @@ fn measure(options: &Options) -> Result<(), Error> {
     results.set("left_out", json!(left_out))?;
     println!("all numbers are in {}", results.path().display());
     Ok(())
+}
+
+/// Rows of the table of parts.
+const ROWS: usize = 12;
+
+/// What was predicted beside what was measured: all parts of a phase together, then the parts that
+/// take longest beyond what they should.
+fn table(point: &Value) -> String {
+    let number = |part: &Value, key: &str| part[key].as_f64().unwrap_or(0.0);
+    let row = |name: &str, us: f64, predicted_us: f64| {
+        let times = if predicted_us > 0.0 {
+            format!("{:8.2}", us / predicted_us)
+        } else {
+            "       -".to_owned()
+        };
+        format!("  {name:44} {us:12.1} {predicted_us:12.1} {times}\n")
+    };
+    let Some(parts) = point["parts"].as_array() else { return String::new() };
+    let mut text = format!("  {:44} {:>12} {:>12} {:>8}\n", "part", "us", "predicted", "times");
+    for phase in [Phase::Input, Phase::Forward, Phase::Backward, Phase::Optimizer] {
+        let of_phase = || parts.iter().filter(|part| part["phase"] == phase.name());
+        let sum = |key: &str| of_phase().map(|part| number(part, key)).sum::<f64>();
+        text += &row(&format!("all of {}", phase.name()), sum("us"), sum("predicted_us"));
+    }
+    let beyond = |part: &Value| number(part, "us") - number(part, "predicted_us");
+    let mut slowest: Vec<&Value> = parts.iter().collect();
+    slowest.sort_by(|a, b| beyond(b).total_cmp(&beyond(a)));
+    for part in slowest.into_iter().take(ROWS) {
+        let text_of = |key: &str| part[key].as_str().unwrap_or_default();
+        let name = format!("{} {}", text_of("phase"), text_of("name"));
+        text += &row(&name, number(part, "us"), number(part, "predicted_us"));
+    }
+    text
 }
 
 /// One batch in one format.

@@ -50,8 +50,8 @@ take gpu_measure "$built" gpu_measure
 built=$(cargo test "${options[@]}" --lib --no-run)
 take foretrain_trainer "$built" library_tests
 
-cp "$here/run.sh" "$here/pytorch.py" "$folder"
-chmod +x "$folder/run.sh"
+cp "$here/run.sh" "$here/recordings.sh" "$here/pytorch.py" "$folder"
+chmod +x "$folder/run.sh" "$folder/recordings.sh"
 rm -rf "$folder/fashion-mnist" "$folder/fashion-mnist.toml"
 if [[ -d $images ]]; then
     cp -r "$images" "$folder/fashion-mnist"

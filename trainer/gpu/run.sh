@@ -100,16 +100,17 @@ step facts 10 bash -c '
         exit 5
     fi
     nvidia-smi && nvidia-smi -q -d CLOCK,POWER,MEMORY,PERFORMANCE' facts "$python"
-step gpu_check 140 "${own[@]}" "$here/gpu_check" "$results" --deadline @DEADLINE@
-step gpu_measure 110 "${own[@]}" "$here/gpu_measure" "$results" --seconds 1 --deadline @DEADLINE@
-step pytorch 120 "$python" "$here/pytorch.py" "$results" --deadline @DEADLINE@
+step gpu_check 110 "${own[@]}" "$here/gpu_check" "$results" --deadline @DEADLINE@
+step gpu_measure 100 "${own[@]}" "$here/gpu_measure" "$results" --seconds 1 --deadline @DEADLINE@
+step recordings 60 "${own[@]}" FORETRAIN_CACHE="$results" "$here/recordings.sh" "$results" @DEADLINE@
+step pytorch 110 "$python" "$here/pytorch.py" "$results" --deadline @DEADLINE@
 if [[ -e $here/fashion-mnist.toml ]]; then
     # The configuration's paths are below the folder in which the training runs.
     training=$results/training
     mkdir -p "$training"
     ln -sfn "$here/fashion-mnist" "$training/fashion-mnist"
     # shellcheck disable=SC2016 # it is for the other bash to expand
-    step training 40 "${own[@]}" bash -c 'cd "$1" && exec "$2/foretrain" train "$2/fashion-mnist.toml"' \
+    step training 30 "${own[@]}" FORETRAIN_CACHE="$results" bash -c 'cd "$1" && exec "$2/foretrain" train "$2/fashion-mnist.toml"' \
         training "$training" "$here"
     rm -f "$training/fashion-mnist"
 fi

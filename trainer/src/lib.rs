@@ -1,4 +1,5 @@
-//! The trainer of Foretrain: real data-parallel training of ResNet and AlexNet, on CPUs.
+//! The trainer of Foretrain: real data-parallel training of ResNet and AlexNet, on CPUs and
+//! NVIDIA GPUs.
 //!
 //! It trains the networks that `foretrain-sim` simulates, from the same lists of nodes, cuts
 //! gradients by the same fusion rules and sums them by the same all-reduces, and writes down what

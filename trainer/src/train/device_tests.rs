@@ -121,7 +121,7 @@ fn recordings_of_a_device_tell_every_step_whole() {
             let path = folder.path().join(format!("recording.rank{rank}.jsonl"));
             let recording = Recording::read(&std::fs::read_to_string(path).unwrap()).unwrap();
             let header = &recording.header;
-            assert_eq!(header.device, "an emulated GPU");
+            assert_eq!((header.device.as_str(), header.threads), ("an emulated GPU", 0));
             for step in 0..4 {
                 let of_step = || recording.events.iter().filter(move |event| event.step == step);
                 let count = |wanted: fn(&EventKind) -> bool| {

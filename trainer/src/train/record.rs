@@ -3,6 +3,7 @@
 use super::rank::RankRun;
 use super::{News, TrainError, Watch, saved};
 use crate::checkpoint::Progress;
+use crate::config::Backend;
 use crate::recording::{Recorder, rank_path};
 
 impl RankRun<'_> {
@@ -21,6 +22,15 @@ impl RankRun<'_> {
             let mut header = self.setup.header(self.rank(), threads, &algorithm);
             if let Some(device) = self.replica.device() {
                 header.device = device;
+                // The device decides.
+                header.threads = 0;
+                let backend = match config.communication.backend() {
+                    Backend::Nccl => "by NCCL",
+                    Backend::Host => "through the hosts",
+                };
+                if self.setup.world > 1 {
+                    header.algorithm = format!("{algorithm}, {backend}");
+                }
             }
             let path = config.output.path(&recording.file);
             // The rest of a recording does not replace the whole.

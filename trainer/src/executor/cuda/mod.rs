@@ -17,5 +17,6 @@ pub mod lockstep;
 pub mod lower;
 pub mod memory;
 pub mod schedule;
+mod state;
 pub mod step;
 pub mod work;

@@ -6,6 +6,7 @@ mod event;
 mod facts;
 mod gpu;
 mod graph;
+mod kernels;
 pub mod libraries;
 mod memory;
 mod missing;
