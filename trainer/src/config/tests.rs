@@ -293,3 +293,33 @@ fn the_fingerprint_is_of_what_changes_results() {
     let keys: Vec<&str> = differences.iter().map(|one| one.key.as_str()).collect();
     assert_eq!(keys, ["network.batch_norm_span", "training.ranks"]);
 }
+
+#[test]
+fn keys_of_gpus_are_for_gpus() {
+    let config =
+        Config::from_toml(&BASE.replace("ranks = 4", "ranks = 4\ndevice = \"cuda\"")).unwrap();
+    assert_eq!(config.training.device, DeviceName::Cuda);
+    assert_eq!(config.communication.backend(), Backend::Nccl);
+    assert_eq!(
+        error("ranks = 4", "launch = \"graph\""),
+        "12:10: `training.launch`: this is for device cuda: leave it out"
+    );
+    assert_eq!(
+        error("group = 2", "group = 2\nbackend = \"host\""),
+        "26:11: `communication.backend`: this is for training.device cuda: leave it out"
+    );
+    assert!(error("ranks = 4", "device = \"gpu\"").contains("cuda"));
+    // The processor's fingerprint is that of times when there was no other device.
+    let of = |text: &str| Config::from_toml(text).unwrap().fingerprint(4);
+    let cpu = of(BASE);
+    let differences =
+        of(&BASE.replace("ranks = 4", "ranks = 4\ndevice = \"cuda\"")).differences(&cpu);
+    let shown: Vec<String> = differences.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        shown,
+        [
+            "`communication.backend` was not set and is Nccl",
+            "`training.device` was not set and is cuda",
+        ]
+    );
+}
