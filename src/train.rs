@@ -229,7 +229,10 @@ impl Terminal {
 impl Watch for Terminal {
     fn tell(&mut self, news: News<'_>) {
         match news {
-            News::Start { done, steps, steps_per_epoch, checkpoint } => {
+            News::Start { done, steps, steps_per_epoch, checkpoint, device } => {
+                if let Some(device) = device {
+                    self.say(&format!("on {device}"));
+                }
                 if let Some(checkpoint) = checkpoint {
                     self.say(&format!("going on after step {done}, from {}", checkpoint.display()));
                 }

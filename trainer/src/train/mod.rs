@@ -76,6 +76,8 @@ pub enum News<'a> {
         steps_per_epoch: u64,
         /// The checkpoint it goes on from.
         checkpoint: Option<&'a PathBuf>,
+        /// On what rank 0 computes, in words, if not on this machine's processor.
+        device: Option<&'a str>,
     },
     /// A step is done.
     Step {

@@ -153,6 +153,7 @@ impl<'a> RankRun<'a> {
             steps,
             steps_per_epoch: per_epoch,
             checkpoint: self.resumed.as_ref(),
+            device: self.replica.device().as_deref(),
         });
         let target = setup.config.training.target_top1.map(|target| target.get());
         let mut reached = target.map(|target| self.best_top1.is_some_and(|top1| top1 >= target));
