@@ -156,12 +156,12 @@ fn steps(
     let found = training.compare(gpu, threads)?;
     let passed = found.passed();
     let line = format!(
-        "{} loss {:.1e} of {:.0e}, weights' way {:.1e} of {:.0e}",
+        "{} losses {:.1e} of {:.1e}, weights' way {:.1e} of {:.1e}",
         word(passed),
-        found.loss_error,
-        found.limits.loss,
-        found.movement_error,
-        found.limits.movement,
+        found.losses.device,
+        found.losses.limit,
+        found.movement.device,
+        found.movement.limit,
     );
     let side = training.case.size.image.height;
     let value = json!({ "network": name, "side": side, "passed": passed, "training": found });

@@ -85,7 +85,7 @@ if [[ -n $python ]]; then
 import glob, importlib.util, os
 site = os.path.dirname(importlib.util.find_spec("torch").submodule_search_locations[0])
 print(":".join(sorted(glob.glob(site + "/nvidia/*/lib")) + [site + "/torch/lib"]))')
-    own+=("VIRTUAL_ENV=$prefix" "LD_LIBRARY_PATH=$libraries:${LD_LIBRARY_PATH:-}")
+    own+=("VIRTUAL_ENV=$prefix" "LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}")
     echo "PyTorch is in $prefix"
 else
     python=python3
