@@ -6,12 +6,13 @@
 //!
 //! Writes `FOLDER/gpu-check-NAME-DATE.json` after each network, and prints one line for each. Images and
 //! weights are new ones every time; `--seed` repeats a run. Exit codes: 0 all is within its limit, 2
-//! wrong command line, 5 the GPU failed, 6 a limit was missed or not all was compared.
+//! wrong command line, 5 there is no GPU to open, 6 a limit was missed, or not all could be compared.
 
 #![expect(clippy::print_stdout, reason = "an example says what it sees")]
 
 mod support;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -70,6 +71,45 @@ struct Row {
     value: Value,
 }
 
+/// A comparison to be made.
+struct Wanted {
+    network: &'static str,
+    case: Case,
+    format: NumberFormat,
+    /// Training steps; operations one by one, if none.
+    steps: Option<u64>,
+}
+
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (network, format) = (self.network, self.format.name());
+        match self.steps {
+            Some(steps) => write!(f, "{network} {format} {steps} steps"),
+            None => write!(f, "{network} {format} operations"),
+        }
+    }
+}
+
+/// What is compared, the most important first: steps of the first case in the first format, all
+/// operations, all other steps.
+fn work(options: &Options) -> Vec<Wanted> {
+    let operations = options.formats.iter().flat_map(|&format| {
+        let cases = cases(options.side, options.batch as usize).into_iter();
+        cases.map(move |(network, case)| Wanted { network, case, format, steps: None })
+    });
+    let mut steps = options.formats.iter().flat_map(|&format| {
+        let steps = Some(options.steps);
+        steps_cases().into_iter().map(move |(network, case)| Wanted {
+            network,
+            case,
+            format,
+            steps,
+        })
+    });
+    let first = steps.next();
+    first.into_iter().chain(operations).chain(steps).collect()
+}
+
 fn check(options: &Options) -> Result<bool, Error> {
     let deadline = Deadline::after(options.deadline);
     std::fs::create_dir_all(&options.folder)?;
@@ -86,37 +126,38 @@ fn check(options: &Options) -> Result<bool, Error> {
     let mut passed = true;
     let mut left_out: Vec<String> = Vec::new();
     let (mut of_operations, mut of_steps) = (Vec::new(), Vec::new());
-    for &format in &options.formats {
-        for (name, case) in cases(options.side, options.batch as usize) {
-            let what = format!("{name} {} operations", format.name());
-            if deadline.is_over() {
-                left_out.push(what);
-                continue;
-            }
-            let began = Instant::now();
-            let found = case.lockstep(open(format)?, format, seed, &threads)?;
-            let row = operations(name, &case, &found);
-            println!("{what}: {} ({:.0} s)", row.line, began.elapsed().as_secs_f64());
-            passed &= row.passed;
-            of_operations.push(row.value);
-            results.set("operations", json!(of_operations))?;
+    // Whole steps, as they are captured, before all operations: time may not reach for all.
+    for what in work(options) {
+        let name = what.to_string();
+        if deadline.is_over() {
+            left_out.push(name);
+            continue;
         }
-    }
-    for &format in &options.formats {
-        for (name, case) in steps_cases() {
-            let what = format!("{name} {} {} steps", format.name(), options.steps);
-            if deadline.is_over() {
-                left_out.push(what);
-                continue;
+        let began = Instant::now();
+        let row = open(what.format).map_err(Error::from).and_then(|gpu| match what.steps {
+            Some(steps) => {
+                let training = Training { case: what.case, steps, format: what.format, seed };
+                self::steps(what.network, &training, gpu, &threads)
             }
-            let began = Instant::now();
-            let training = Training { case, steps: options.steps, format, seed };
-            let row = steps(name, &training, open(format)?, &threads)?;
-            println!("{what}: {} ({:.0} s)", row.line, began.elapsed().as_secs_f64());
-            passed &= row.passed;
-            of_steps.push(row.value);
-            results.set("steps", json!(of_steps))?;
-        }
+            None => {
+                let found = what.case.lockstep(gpu, what.format, seed, &threads)?;
+                Ok(operations(what.network, &what.case, &found))
+            }
+        });
+        // One that fails says nothing of the others.
+        let row = row.unwrap_or_else(|error| Row {
+            passed: false,
+            line: format!("FAILED: {error}"),
+            value: json!({ "network": what.network, "error": error.to_string() }),
+        });
+        println!("{name}: {} ({:.0} s)", row.line, began.elapsed().as_secs_f64());
+        passed &= row.passed;
+        let (of, kind) = match what.steps {
+            Some(_) => (&mut of_steps, "steps"),
+            None => (&mut of_operations, "operations"),
+        };
+        of.push(row.value);
+        results.set(kind, json!(of))?;
     }
     for what in &left_out {
         println!("{what}: left out, as the time is up");
@@ -156,12 +197,12 @@ fn steps(
     let found = training.compare(gpu, threads)?;
     let passed = found.passed();
     let line = format!(
-        "{} loss {:.1e} of {:.0e}, weights' way {:.1e} of {:.0e}",
+        "{} losses {:.1e} of {:.1e}, weights' way {:.1e} of {:.1e}",
         word(passed),
-        found.loss_error,
-        found.limits.loss,
-        found.movement_error,
-        found.limits.movement,
+        found.losses.device,
+        found.losses.limit,
+        found.movement.device,
+        found.movement.limit,
     );
     let side = training.case.size.image.height;
     let value = json!({ "network": name, "side": side, "passed": passed, "training": found });

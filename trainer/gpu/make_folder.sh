@@ -17,7 +17,7 @@ folder=$1
 here=$(cd "$(dirname "$0")" && pwd)
 profile=${FORETRAIN_PROFILE:-release}
 images=/usr/share/datasets/fashion-mnist
-most_bytes=$((64 << 20))
+most_bytes=$((56 << 20))
 
 if [[ -e $folder && ! -e $folder/run.sh ]]; then
     echo "error: $folder is there already and was not made by this script: expected another name" >&2

@@ -12,6 +12,7 @@ fi
 here=$(cd "$(dirname "$0")" && pwd)
 results=$(cd "$1" && pwd)
 SECONDS=0
+failed=0
 name=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -n 1 || true)
 name=$(tr '[:upper:]' '[:lower:]' <<<"${name:-unknown}" | tr -c 'a-z0-9\n' '-')
 work=$(mktemp -d)
@@ -47,5 +48,6 @@ folder = "$work/$batch"
 checkpoint_every = "never"
 recording = { file = "$results/$file", steps = "20..30" }
 TOML
-    "$here/foretrain" train "$work/$batch.toml"
+    "$here/foretrain" train "$work/$batch.toml" || failed=$?
 done
+exit "$failed"

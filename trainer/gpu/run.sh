@@ -85,7 +85,7 @@ if [[ -n $python ]]; then
 import glob, importlib.util, os
 site = os.path.dirname(importlib.util.find_spec("torch").submodule_search_locations[0])
 print(":".join(sorted(glob.glob(site + "/nvidia/*/lib")) + [site + "/torch/lib"]))')
-    own+=("VIRTUAL_ENV=$prefix" "LD_LIBRARY_PATH=$libraries:${LD_LIBRARY_PATH:-}")
+    own+=("VIRTUAL_ENV=$prefix" "LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}")
     echo "PyTorch is in $prefix"
 else
     python=python3
@@ -114,8 +114,9 @@ if [[ -e $here/fashion-mnist.toml ]]; then
         training "$training" "$here"
     rm -f "$training/fashion-mnist"
 fi
+# What needs no GPU of these tests is run where the folder is made.
 step tests_of_driver 30 "${own[@]}" FORETRAIN_REQUIRE_GPU=1 "$here/library_tests" \
-    --test-threads=1 cuda::driver
+    --test-threads=1 cuda::driver::tests
 step tests_of_kernels 30 "${own[@]}" FORETRAIN_KERNELS=gpu "$here/library_tests" \
     --test-threads=1 cuda::emulator
 

@@ -419,6 +419,10 @@ impl Replica for HostReplica {
         Self::step(self, &batch, step, lr, timeline)
     }
 
+    fn note(&mut self, _: &mut Timeline) -> Result<(), ExecutorError> {
+        Ok(())
+    }
+
     fn evaluate(&mut self, batch: &Batch) -> Result<LossSum, ExecutorError> {
         Self::evaluate(self, batch)
     }

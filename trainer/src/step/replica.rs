@@ -102,6 +102,12 @@ pub trait Replica: fmt::Debug + Send {
         ahead: &mut dyn FnMut() -> Option<Batch>,
     ) -> Result<StepOutcome, StepError>;
 
+    /// Notes what of the last step, which was recorded, is asked of the device only after it.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn note(&mut self, timeline: &mut Timeline) -> Result<(), ExecutorError>;
+
     /// The losses of a batch with the running statistics, without learning.
     ///
     /// # Errors

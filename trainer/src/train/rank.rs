@@ -15,7 +15,7 @@ use crate::checkpoint::CheckpointFolder;
 use crate::communicator::Communicator;
 use crate::config::{DeviceName, Every};
 use crate::data::augment::Preparation;
-use crate::data::loader::{self, Images, Loader, LoaderError, LoaderSettings, Skip};
+use crate::data::loader::{self, Images, Loader, LoaderSettings, Skip};
 use crate::data::sampler::{Purpose, Sampler};
 use crate::data::source::Source;
 use crate::executor::{self, LossSum};
@@ -87,7 +87,7 @@ impl Interval {
 struct Ahead {
     skipped: Vec<Skip>,
     /// Why there is no next batch, for when it is needed.
-    error: Option<LoaderError>,
+    error: Option<TrainError>,
 }
 
 impl Ahead {
@@ -99,11 +99,10 @@ impl Ahead {
         match loader.next()? {
             Ok(mut batch) => {
                 self.skipped.append(&mut batch.skipped);
-                // A batch of the loader always has the shape of the network.
-                tensors(setup, batch).ok()
+                tensors(setup, batch).map_err(|error| self.error = Some(error)).ok()
             }
             Err(error) => {
-                self.error = Some(error);
+                self.error = Some(error.into());
                 None
             }
         }
@@ -262,9 +261,10 @@ impl<'a> RankRun<'a> {
             self.timeline.set_step(step, recorded);
             let start_ns = self.timeline.now_ns();
             if !self.replica.holds_batch() {
-                let batch =
-                    next.error.take().map_or_else(|| loader.next(), |error| Some(Err(error)));
-                let batch = batch.ok_or(TrainError::DataEnded { epoch, step })??;
+                if let Some(error) = next.error.take() {
+                    return Err(error);
+                }
+                let batch = loader.next().ok_or(TrainError::DataEnded { epoch, step })??;
                 next.skipped.extend(batch.skipped.iter().cloned());
                 self.replica.take(tensors(setup, batch)?)?;
             }
@@ -285,6 +285,7 @@ impl<'a> RankRun<'a> {
                 return Err(TrainError::Diverged { step, skipped: self.skipped });
             }
             if recorded {
+                self.replica.note(&mut self.timeline)?;
                 self.write_recording(step)?;
             }
             watch.tell(News::Step { done: self.done });

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use foretrain_sim::recording::NumberFormat;
 use schemars::JsonSchema;
@@ -263,7 +264,8 @@ impl<D: Device> DeviceStep<D> {
     }
 
     /// Gives a step on the batch that is [held](DeviceExecutor::holds_batch), whose gradients
-    /// `reduction` sums, without waiting for its end; with moments if it is `recorded`.
+    /// `reduction` sums, without waiting for its end; with moments if it is `recorded`. Returns when
+    /// the passes were given, after the images.
     ///
     /// # Errors
     /// The device failed, or a rank is missing.
@@ -272,12 +274,13 @@ impl<D: Device> DeviceStep<D> {
         numbers: StepNumbers,
         reduction: &mut dyn Reduction<D>,
         recorded: bool,
-    ) -> Result<(), StepError> {
+    ) -> Result<Instant, StepError> {
         self.executor.begin(Mode::Train)?;
         self.tell(numbers)?;
         let images = self.executor.images();
         self.plan_size(images)?;
-        let Some(size) = self.sizes.get_mut(&images) else { return Ok(()) };
+        let mut given = Instant::now();
+        let Some(size) = self.sizes.get_mut(&images) else { return Ok(given) };
         let device = self.executor.device();
         if self.launch == Launch::Graph && size.is_done && reduction.can_be_captured() {
             // Both at once, so that no recorded step has to wait for its own graph.
@@ -289,6 +292,7 @@ impl<D: Device> DeviceStep<D> {
                 (size.graph, size.recorded) = (Some(graph), Some(recorded));
             }
             let graph = if recorded { &size.recorded } else { &size.graph };
+            given = Instant::now();
             if let Some(graph) = graph {
                 device.launch_graph(graph)?;
             }
@@ -298,7 +302,8 @@ impl<D: Device> DeviceStep<D> {
             give(device, &size.items, reduction, marks)?;
             size.is_done = true;
         }
-        Ok(device.mark(&self.ended)?)
+        device.mark(&self.ended)?;
+        Ok(given)
     }
 
     fn tell(&mut self, numbers: StepNumbers) -> Result<(), ExecutorError> {

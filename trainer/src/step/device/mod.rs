@@ -6,6 +6,7 @@ mod through_host;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use foretrain_sim::random::place_bits;
 use foretrain_sim::recording::{EventKind, Norms, Span};
@@ -35,6 +36,17 @@ pub struct DeviceReplica<D: Device> {
     plan: Arc<Plan>,
     settings: ReplicaSettings,
     communication: Arc<CommunicationThread>,
+    /// The last step, if it was recorded and is to be noted.
+    recorded: Option<Recorded>,
+}
+
+/// A step that was recorded.
+#[derive(Debug, Clone, Copy)]
+struct Recorded {
+    /// When its work was given to the device.
+    given: Instant,
+    outcome: StepOutcome,
+    lr: f64,
 }
 
 impl<D: Device> fmt::Debug for DeviceReplica<D> {
@@ -60,22 +72,21 @@ impl<D: Device> DeviceReplica<D> {
         communication: Arc<CommunicationThread>,
         reduction: Box<dyn Reduction<D>>,
     ) -> Self {
-        Self { reduction, step, plan, settings, communication }
+        Self { reduction, step, plan, settings, communication, recorded: None }
     }
 
     fn global_batch(&self) -> u64 {
         u64::from(self.settings.per_rank_batch) * u64::from(self.communication.world())
     }
 
-    /// Notes what was done when; the step began on the device at `start_ns`, or a few microseconds
+    /// Notes what was done when. The device began when the step was given to it, or a few microseconds
     /// after.
-    fn note(
+    fn note_parts(
         &mut self,
-        start_ns: u64,
-        outcome: &StepOutcome,
-        lr: f64,
+        Recorded { given, outcome, lr }: Recorded,
         timeline: &mut Timeline,
     ) -> Result<(), ExecutorError> {
+        let start_ns = given.saturating_duration_since(timeline.start()).as_nanos() as u64;
         let at = |seconds: f64| start_ns + (seconds * 1e9).round() as u64;
         let span = |(from, to): (f64, f64)| Span { start_ns: at(from), end_ns: at(to) };
         let mut update: Option<(f64, f64)> = None;
@@ -113,7 +124,7 @@ impl<D: Device> DeviceReplica<D> {
         if let Some(update) = update {
             timeline.note(EventKind::Optimizer { span: span(update) });
         }
-        self.note_norms(outcome, lr, timeline)
+        self.note_norms(&outcome, lr, timeline)
     }
 
     fn note_norms(
@@ -177,8 +188,7 @@ impl<D: Device> Replica for DeviceReplica<D> {
             global_batch: self.global_batch(),
         };
         self.reduction.begin_step(step, timeline.start());
-        let start_ns = timeline.now_ns();
-        self.step.begin(numbers, &mut *self.reduction, timeline.is_on())?;
+        let given = self.step.begin(numbers, &mut *self.reduction, timeline.is_on())?;
         let Self { step: on_device, reduction, .. } = self;
         let mut refused = Ok(());
         reduction.wait(&mut || {
@@ -192,10 +202,15 @@ impl<D: Device> Replica for DeviceReplica<D> {
         })?;
         refused?;
         let outcome = self.step.end()?;
-        if timeline.is_on() {
-            self.note(start_ns, &outcome, lr, timeline)?;
-        }
+        self.recorded = timeline.is_on().then_some(Recorded { given, outcome, lr });
         Ok(outcome)
+    }
+
+    fn note(&mut self, timeline: &mut Timeline) -> Result<(), ExecutorError> {
+        match self.recorded.take() {
+            Some(recorded) => self.note_parts(recorded, timeline),
+            None => Ok(()),
+        }
     }
 
     fn evaluate(&mut self, batch: &Batch) -> Result<LossSum, ExecutorError> {

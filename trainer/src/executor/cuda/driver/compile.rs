@@ -2,7 +2,9 @@
 
 #![expect(unsafe_code, reason = "NVRTC is called through pointers")]
 
+use std::collections::BTreeMap;
 use std::ffi::{CString, c_char, c_int};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::nvrtc::{result, sys};
 use foretrain_sim::recording::NumberFormat;
@@ -45,6 +47,9 @@ impl Target {
         Some(if same_generation { Self::Machine(best) } else { Self::Portable(best) })
     }
 }
+
+/// What was compiled, by its options.
+static COMPILED: Mutex<BTreeMap<Vec<String>, Arc<Vec<u8>>>> = Mutex::new(BTreeMap::new());
 
 /// The compiler, found and opened.
 #[derive(Debug, Clone)]
@@ -96,12 +101,23 @@ impl Compiler {
     }
 
     /// All kernels for one format of elements, as the driver loads them: a CUBIN, or PTX with a
-    /// zero at its end for [`Target::Portable`].
+    /// zero at its end for [`Target::Portable`]. They are compiled once a process.
     ///
     /// # Errors
     /// The compiler refuses; its messages are in the error.
-    pub fn kernels(&self, format: NumberFormat, target: Target) -> Result<Vec<u8>, DeviceError> {
-        compile(&source(), &options(format, target), target)
+    pub fn kernels(
+        &self,
+        format: NumberFormat,
+        target: Target,
+    ) -> Result<Arc<Vec<u8>>, DeviceError> {
+        let key = options(format, target);
+        let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(code) = compiled.get(&key) {
+            return Ok(Arc::clone(code));
+        }
+        let code = Arc::new(compile(&source(), &key, target)?);
+        compiled.insert(key, Arc::clone(&code));
+        Ok(code)
     }
 }
 

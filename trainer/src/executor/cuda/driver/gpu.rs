@@ -2,6 +2,7 @@
 
 #![expect(unsafe_code, reason = "the driver is called with addresses of the GPU's memory")]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,17 +24,30 @@ use super::search::Library;
 use super::upload::Upload;
 use super::{called, libraries, missing};
 
-/// Held while work is captured, and while a GPU is waited for to be dropped.
-///
-/// All that a process does on a GPU is done in one context. A call that concerns a whole context fails
-/// while a stream of it is being captured, and spoils the capture, also that of another thread.
-/// What is given while it is held must not wait for another thread that captures or drops a GPU.
-static CAPTURES: Mutex<()> = Mutex::new(());
+/// What all that a process does on one GPU has in common. It stays until the process ends: libraries
+/// keep what they have loaded in a context, and do not hear of its end.
+struct Common {
+    context: Arc<CudaContext>,
+    /// Held while work is captured, and while a [`Gpu`] is waited for to be dropped.
+    ///
+    /// A call that concerns a whole context fails while a stream of it is being captured, and spoils
+    /// the capture, also that of another thread. What is given while it is held must not wait for
+    /// another thread that captures on this GPU or drops it.
+    captures: Mutex<()>,
+}
 
-/// Waits until nothing is being captured in this process, and keeps it so.
-pub(super) fn exclude_captures() -> MutexGuard<'static, ()> {
-    // Nothing is behind the lock that a panic could have left half done.
-    CAPTURES.lock().unwrap_or_else(PoisonError::into_inner)
+static COMMON: Mutex<BTreeMap<usize, &'static Common>> = Mutex::new(BTreeMap::new());
+
+/// What this GPU has in common, opened when it is first asked for.
+fn common(number: usize) -> Result<&'static Common, DeviceError> {
+    let mut all = COMMON.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(common) = all.get(&number) {
+        return Ok(common);
+    }
+    let context = CudaContext::new(number).map_err(called("opening the GPU"))?;
+    let common: &'static Common = Box::leak(Box::new(Common { context, captures: Mutex::new(()) }));
+    all.insert(number, common);
+    Ok(common)
 }
 
 /// A GPU, its memory, and what has been prepared on it.
@@ -47,6 +61,7 @@ pub struct Gpu {
     kernels: Kernels,
     pub(super) stream: Arc<CudaStream>,
     pub(super) context: Arc<CudaContext>,
+    common: &'static Common,
     pub(super) capturing: bool,
     facts: GpuFacts,
 }
@@ -87,7 +102,8 @@ impl Gpu {
         libraries::open(Library::CublasLt)?;
         let cudnn = super::convolutions::functions::open()?;
 
-        let context = CudaContext::new(number).map_err(called("opening the GPU"))?;
+        let common = common(number)?;
+        let context = Arc::clone(&common.context);
         // SAFETY: no memory is held through `cudarc`'s own type, whose uses it would follow.
         unsafe { context.disable_event_tracking() };
         let name = context.name().map_err(called("cuDeviceGetName"))?;
@@ -129,6 +145,7 @@ impl Gpu {
             kernels,
             stream,
             context,
+            common,
             capturing: false,
             facts,
         })
@@ -188,6 +205,12 @@ impl Gpu {
         self.context.bind_to_thread().map_err(called("cuCtxSetCurrent"))
     }
 
+    /// Waits until nothing is being captured on this GPU, and keeps it so.
+    pub(super) fn exclude_captures(&self) -> MutexGuard<'static, ()> {
+        // Nothing is behind the lock that a panic could have left half done.
+        self.common.captures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn wait(&self) -> Result<(), DeviceError> {
         self.stream.synchronize().map_err(called("waiting for the GPU"))
     }
@@ -198,7 +221,7 @@ impl Drop for Gpu {
         // Memory and kernels may be in use. Other streams are waited for by those who have them. To
         // wait for the whole context would spoil a capture of another GPU of this process that
         // shares it. Nothing can be done about a failure.
-        let _alone = exclude_captures();
+        let _alone = self.exclude_captures();
         let _ = self.stream.synchronize();
     }
 }

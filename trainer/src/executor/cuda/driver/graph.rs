@@ -8,7 +8,7 @@ use cudarc::driver::{CudaGraph, CudaStream, sys};
 
 use super::super::device::DeviceError;
 use super::called;
-use super::gpu::{Gpu, exclude_captures};
+use super::gpu::Gpu;
 
 /// Captured work.
 ///
@@ -65,7 +65,7 @@ impl Gpu {
     /// an event of this stream, and for which this stream waits at the end, is captured too.
     ///
     /// All work must have been done once before, so that nothing is loaded while it is captured.
-    /// Captures of a process take turns: `give` must not wait for that of another thread.
+    /// Captures on one GPU take turns: `give` must not wait for that of another thread.
     ///
     /// # Errors
     /// Those of `give`; [`DeviceError::Call`] if something in it cannot be captured.
@@ -78,7 +78,7 @@ impl Gpu {
             return Err(DeviceError::Call { call: "capturing work".to_owned(), problem }.into());
         }
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-        let _alone = exclude_captures();
+        let _alone = self.exclude_captures();
         self.stream.begin_capture(mode).map_err(called("cuStreamBeginCapture"))?;
         self.capturing = true;
         let mut capturing = Capturing(self);

@@ -73,6 +73,8 @@ pub(super) struct Convolutions {
     /// Why the choices could not be saved.
     unsaved: Option<String>,
     clock: [Event; 2],
+    /// Whether the GPU's clocks have been raised.
+    warm: bool,
 }
 
 // SAFETY: the handle, all descriptors and all who share them are inside, used by the owner in one
@@ -97,6 +99,7 @@ impl Convolutions {
             choices: Choices::read(choices),
             unsaved: None,
             clock: [timed_event(stream)?, timed_event(stream)?],
+            warm: false,
         })
     }
 
@@ -120,13 +123,14 @@ impl Convolutions {
 
         let (free, _) = free_and_total(&context)?;
         let limit = usize::try_from(free).unwrap_or(usize::MAX).min(MOST_WORKSPACE_BYTES);
-        let mut scratch = Scratch { memory: None, limit, warm: false };
+        let mut scratch = Scratch { memory: None, limit, warm: self.warm };
         let mut chosen = Vec::new();
         for convolution in new {
             let (staged, staging) = staged(convolution, stage);
             let algorithm = self.algorithm(&staged, &mut scratch)?;
             chosen.push((convolution, staged, staging, algorithm));
         }
+        self.warm = scratch.warm;
         drop(scratch);
 
         let wanted = chosen.iter().map(|(.., algorithm)| algorithm.workspace_bytes()).max();

@@ -329,6 +329,7 @@ fn a_recorded_step_notes_what_the_cpus_notes() {
         assert!(replica.step(0, 0.01, &mut timeline, &mut || None).is_err());
         replica.take(SMALL.batch(SMALL.images)).unwrap();
         replica.step(0, 0.01, &mut timeline, &mut || None).unwrap();
+        replica.note(&mut timeline).unwrap();
         timeline.take()
     };
     let cpu = record(&mut training.on_cpu::<f32>());
