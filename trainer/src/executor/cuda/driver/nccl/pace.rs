@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn it_asks_often_at_first_and_ends_at_the_limit() {
-        let limit = Duration::from_millis(60);
+        let limit = Duration::from_millis(300);
         let (start, mut questions) = (Instant::now(), 0_u32);
         let answer = Pace::new(limit).until(|| {
             questions += 1;

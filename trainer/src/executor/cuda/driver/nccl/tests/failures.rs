@@ -18,7 +18,7 @@ fn a_rank_that_never_joins_is_noticed_and_named() {
         }
         let error = own.join(AllReduce::default(), SHORT).unwrap_err();
         let sentence = error.to_string();
-        let start = format!("joining NCCL: rank {rank} waited 0.3 s for ncclCommInitRankConfig: ");
+        let start = format!("joining NCCL: rank {rank} waited 1 s for ncclCommInitRankConfig: ");
         assert!(sentence.starts_with(&start), "{sentence}");
         let error = who_is_missing(&mut own.host, error);
         assert_eq!(error.missing(), [2], "{error}");
@@ -41,7 +41,7 @@ fn a_rank_that_never_sums_is_noticed_and_named() {
             }
             let error = own.sum(&mut nccl, &mut values).unwrap_err();
             let sentence = error.to_string();
-            let start = format!("sum: rank {rank} waited 0.3 s for the work on the GPU to end: ");
+            let start = format!("sum: rank {rank} waited 1 s for the work on the GPU to end: ");
             assert!(sentence.starts_with(&start), "{sentence}");
             // Once failed it stays so, and calls nothing more.
             let calls = own.behaviour.log();
@@ -135,7 +135,7 @@ fn each_call_that_fails_is_named_with_what_nccl_says() {
         for (rank, outcome) in outcomes {
             if function == "all-reduce" && rank % 2 == 1 {
                 // Its master failed, for which it waits.
-                assert!(outcome.unwrap_err().contains("waited 0.3 s"));
+                assert!(outcome.unwrap_err().contains("waited 1 s"));
                 continue;
             }
             let collective = if call.contains("Comm") { "joining NCCL" } else { "sum" };
@@ -167,7 +167,7 @@ fn calls_that_are_never_done_end_at_the_time_limit() {
             let joined = own.join(hierarchical, SHORT);
             let outcome = joined.and_then(|mut nccl| own.sum(&mut nccl, &mut [1.0; 4]));
             let sentence = outcome.unwrap_err().to_string();
-            let middle = format!(": rank {rank} waited 0.3 s for {call}: ");
+            let middle = format!(": rank {rank} waited 1 s for {call}: ");
             assert!(sentence.contains(&middle), "{sentence}");
             assert!(own.behaviour.log().contains(&"abort".to_owned()));
         });

@@ -2,10 +2,9 @@
 
 mod failures;
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use foretrain_sim::collective::Algorithm;
 use foretrain_sim::recording::NumberFormat;
@@ -22,7 +21,7 @@ use crate::communicator::{
 /// Long enough for threads on a busy machine.
 const PATIENT: Duration = Duration::from_secs(60);
 /// For what fails by time.
-const SHORT: Duration = Duration::from_millis(300);
+const SHORT: Duration = Duration::from_secs(1);
 
 /// A rank of a test.
 struct Rank {
@@ -233,22 +232,5 @@ fn wrong_uses_are_refused_and_leave_the_communicator_in_order() {
         let mut values = [1.0];
         own.sum(&mut nccl, &mut values).unwrap();
         assert_eq!(values, [2.0]);
-    });
-}
-
-#[test]
-fn waiting_does_not_delay_a_short_step() {
-    with_ranks(1, normal, |_, mut own| {
-        let mut nccl = own.join(AllReduce::default(), PATIENT).unwrap();
-        let steps = NonZeroU32::new(50).unwrap();
-        let step = Duration::from_millis(2);
-        // The least of many: a busy machine delays some.
-        let late = (0..steps.get()).map(|_| {
-            let end = Instant::now() + step;
-            nccl.wait("step", || Ok(Instant::now() >= end)).unwrap();
-            Instant::now() - end
-        });
-        let least = late.min().unwrap();
-        assert!(least < step / 40, "{least:?}");
     });
 }
