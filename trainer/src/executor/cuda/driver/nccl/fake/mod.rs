@@ -2,7 +2,7 @@
 //!
 //! A stream is a thread that does its work in order. A collective waits in it until all ranks of its
 //! communicator have come to their collective of the same number, or its own rank aborts. Ranks whose
-//! collectives differ fail, where NCCL would hang. Communicators are numbers, so that those that have
+//! collectives differ wait for ever, as NCCL's may. Communicators are numbers, so that those that have
 //! gone are refused rather than followed.
 
 #![expect(unsafe_code, reason = "NCCL's functions have pointers")]
@@ -55,14 +55,15 @@ pub(super) struct Behaviour {
     pub(super) refuses: Option<(&'static str, c_int)>,
     /// A function after which the communicator stays in progress.
     pub(super) never_done: Option<&'static str>,
-    /// After so many collectives of this rank, its communicators fail with this status.
-    pub(super) breaks: Option<(usize, c_int)>,
+    /// After so many collectives of this rank, their work hangs.
+    pub(super) hangs_after: Option<usize>,
     /// An abort lasts until this is taken back.
     pub(super) abort_hangs: AtomicBool,
     /// How often the GPU's context was made current.
     pub(super) binds: AtomicUsize,
     pub(super) log: Mutex<Vec<String>>,
     pub(super) collectives: AtomicUsize,
+    /// The status with which this rank's communicators have failed, if they have.
     pub(super) broken: AtomicI32,
 }
 
@@ -114,7 +115,6 @@ struct FakeComm {
     behaviour: Arc<Behaviour>,
     /// The last function called, which is in progress for so many questions more.
     last: Mutex<(&'static str, u32)>,
-    error: AtomicI32,
     aborted: Arc<AtomicBool>,
     collectives: AtomicU64,
     splits: AtomicU64,
@@ -138,7 +138,6 @@ fn register(team: Arc<Team>, rank: usize, behaviour: Arc<Behaviour>, call: &'sta
         rank,
         behaviour,
         last,
-        error: AtomicI32::new(SUCCESS),
         aborted: Arc::default(),
         collectives: AtomicU64::new(0),
         splits: AtomicU64::new(0),
@@ -166,9 +165,8 @@ impl FakeComm {
 
     fn state(&self) -> c_int {
         let broken = self.behaviour.broken.load(Ordering::Relaxed);
-        let error = self.error.load(Ordering::Relaxed);
-        if error != SUCCESS || broken != SUCCESS {
-            return error.max(broken);
+        if broken != SUCCESS {
+            return broken;
         }
         let mut last = self.last.lock().unwrap();
         if self.behaviour.never_done == Some(last.0)

@@ -11,7 +11,7 @@ use std::time::Duration;
 use half::{bf16, f16};
 
 use super::super::functions::{BF16, Comm, F16, F32, IN_PROGRESS, SUCCESS, SUM};
-use super::{FakeComm, FakeStream, INVALID_ARGUMENT, INVALID_USAGE, comm};
+use super::{FakeComm, FakeStream, INVALID_ARGUMENT, comm};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -85,19 +85,16 @@ fn collective(
     let (behaviour, size) = (Arc::clone(&comm.behaviour), comm.team.size);
     behaviour.note(format!("{:?} of {} among {size}", what.0, what.1));
     let given = behaviour.collectives.fetch_add(1, Ordering::Relaxed);
-    let breaks = behaviour.breaks.filter(|(after, _)| given >= *after);
+    let hangs = behaviour.hangs_after.is_some_and(|after| given >= after);
     let number = comm.collectives.fetch_add(1, Ordering::Relaxed);
     let at = to.expose_provenance();
     // SAFETY: tests give streams that outlive the calls.
     let stream = unsafe { &*stream.cast::<FakeStream>() };
-    stream.give(Box::new(move || match breaks {
-        // The network is broken: the communicator knows, and the work never ends.
-        Some((_, status)) => {
-            behaviour.broken.store(status, Ordering::Relaxed);
-            comm.wait_for_abort();
-        }
-        None => comm.work(number, what, at),
-    }));
+    stream.give(Box::new(
+        move || {
+            if hangs { comm.wait_for_abort() } else { comm.work(number, what, at) }
+        },
+    ));
     status
 }
 
@@ -117,7 +114,6 @@ impl FakeComm {
         let operation =
             operations.entry(number).or_insert_with(|| Operation { what, inputs: BTreeMap::new() });
         if operation.what != what {
-            self.error.store(INVALID_USAGE, Ordering::Relaxed);
             drop(operations);
             return self.wait_for_abort();
         }

@@ -67,18 +67,24 @@ fn a_rank_that_never_sums_is_noticed_and_named() {
 
 #[test]
 fn an_error_of_nccl_is_noticed_long_before_the_time_limit() {
-    let breaks = |rank| Behaviour {
-        breaks: (rank == 1).then_some((1, REMOTE_ERROR)),
-        ..Behaviour::default()
-    };
+    let hangs = |rank| Behaviour { hangs_after: (rank == 1).then_some(1), ..Behaviour::default() };
     let start = Instant::now();
-    with_ranks(2, breaks, |rank, mut own| {
+    with_ranks(2, hangs, |rank, mut own| {
         // The other rank has only the time limit to notice it by.
         let timeout = if rank == 1 { PATIENT } else { SHORT };
         let mut nccl = own.join(AllReduce::default(), timeout).unwrap();
         let mut values = [1.0; 4];
         own.sum(&mut nccl, &mut values).unwrap();
-        let error = own.sum(&mut nccl, &mut values).unwrap_err();
+        let at = address(&mut values);
+        nccl.all_reduce("sum", at, 4, NumberFormat::F32, &*own.stream).unwrap();
+        let has_ended = || {
+            if rank == 1 {
+                // Not before it is waited for.
+                own.behaviour.broken.store(REMOTE_ERROR, Ordering::Relaxed);
+            }
+            Ok(own.stream.has_ended())
+        };
+        let error = nccl.wait("sum", has_ended).unwrap_err();
         if rank == 1 {
             assert_eq!(
                 error.to_string(),

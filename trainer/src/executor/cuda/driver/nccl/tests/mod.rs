@@ -20,7 +20,7 @@ use crate::communicator::{
 
 /// Long enough for threads on a busy machine.
 const PATIENT: Duration = Duration::from_secs(60);
-/// For what fails by time.
+/// For what fails by time, and no less than what threads may be late.
 const SHORT: Duration = Duration::from_secs(1);
 
 /// A rank of a test.
