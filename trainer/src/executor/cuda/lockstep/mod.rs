@@ -6,7 +6,7 @@
 //! same numbers and errors do not add up; what it writes is filled with what is no number, so what it
 //! leaves out shows. Afterwards all that it wrote is [compared](Comparison).
 //!
-//! How far whole [steps](steps), whose errors do add up, stay together is looked at apart.
+//! How far whole [steps], whose errors do add up, stay together is looked at apart.
 
 mod access;
 mod case;
