@@ -5,7 +5,7 @@
 #
 #   trainer/gpu/make_folder.sh FOLDER        FOLDER must not exist, or be one that was made so before
 #
-# The programs are for the machine's own processor and a glibc not older than its own.
+# The programs, which are packed, are for the machine's own processor and a glibc not older than its own.
 # FORETRAIN_PROFILE chooses another of Cargo's profiles than `release`.
 set -euo pipefail
 
@@ -39,6 +39,7 @@ take() {
         exit 5
     fi
     strip -o "$folder/$3" "$from"
+    gzip -9 -n -f "$folder/$3"
 }
 
 # All commands name the whole workspace, so that what they have in common is built once.

@@ -2,15 +2,16 @@
 # Records ten steps of ResNet-50 on made-up images at several batches, by the trainer itself, the most
 # important first; begins none after SECONDS. run.sh calls it.
 #
-#   ./recordings.sh RESULTS SECONDS
+#   ./recordings.sh FORETRAIN RESULTS SECONDS
 set -euo pipefail
 
-if [[ $# -ne 2 || ! $2 =~ ^[0-9]+$ ]]; then
-    echo "usage: $0 RESULTS SECONDS" >&2
+if [[ $# -ne 3 || ! $3 =~ ^[0-9]+$ ]]; then
+    echo "usage: $0 FORETRAIN RESULTS SECONDS" >&2
     exit 2
 fi
-here=$(cd "$(dirname "$0")" && pwd)
-results=$(cd "$1" && pwd)
+foretrain=$1
+results=$(cd "$2" && pwd)
+limit_s=$3
 SECONDS=0
 failed=0
 name=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -n 1 || true)
@@ -19,7 +20,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 for batch in 256 64 400 128 32 16; do
-    if ((SECONDS > $2)); then
+    if ((SECONDS > limit_s)); then
         echo "batch $batch: left out, as the time is up"
         continue
     fi
@@ -48,6 +49,6 @@ folder = "$work/$batch"
 checkpoint_every = "never"
 recording = { file = "$results/$file", steps = "20..30" }
 TOML
-    "$here/foretrain" train "$work/$batch.toml" || failed=$?
+    "$foretrain" train "$work/$batch.toml" || failed=$?
 done
 exit "$failed"

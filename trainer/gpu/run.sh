@@ -23,6 +23,15 @@ spare=0
 failed=0
 summary=()
 
+# The programs are packed, and this folder may be one that cannot be written to.
+programs=$(mktemp -d)
+trap 'rm -rf "$programs"' EXIT
+for each in "$here"/*.gz; do
+    name=$(basename "$each" .gz)
+    gzip -d -c "$each" >"$programs/$name"
+    chmod +x "$programs/$name"
+done
+
 # Writes what is known so far.
 summarise() {
     local comma="" each
@@ -100,9 +109,10 @@ step facts 10 bash -c '
         exit 5
     fi
     nvidia-smi && nvidia-smi -q -d CLOCK,POWER,MEMORY,PERFORMANCE' facts "$python"
-step gpu_check 110 "${own[@]}" "$here/gpu_check" "$results" --deadline @DEADLINE@
-step gpu_measure 100 "${own[@]}" "$here/gpu_measure" "$results" --seconds 1 --deadline @DEADLINE@
-step recordings 60 "${own[@]}" FORETRAIN_CACHE="$results" "$here/recordings.sh" "$results" @DEADLINE@
+step gpu_check 110 "${own[@]}" "$programs/gpu_check" "$results" --deadline @DEADLINE@
+step gpu_measure 100 "${own[@]}" "$programs/gpu_measure" "$results" --seconds 1 --deadline @DEADLINE@
+step recordings 60 "${own[@]}" FORETRAIN_CACHE="$results" \
+    "$here/recordings.sh" "$programs/foretrain" "$results" @DEADLINE@
 step pytorch 110 "$python" "$here/pytorch.py" "$results" --deadline @DEADLINE@
 if [[ -e $here/fashion-mnist.toml ]]; then
     # The configuration's paths are below the folder in which the training runs.
@@ -110,14 +120,15 @@ if [[ -e $here/fashion-mnist.toml ]]; then
     mkdir -p "$training"
     ln -sfn "$here/fashion-mnist" "$training/fashion-mnist"
     # shellcheck disable=SC2016 # it is for the other bash to expand
-    step training 30 "${own[@]}" FORETRAIN_CACHE="$results" bash -c 'cd "$1" && exec "$2/foretrain" train "$2/fashion-mnist.toml"' \
-        training "$training" "$here"
+    step training 30 "${own[@]}" FORETRAIN_CACHE="$results" \
+        bash -c 'cd "$1" && exec "$2" train "$3"' \
+        training "$training" "$programs/foretrain" "$here/fashion-mnist.toml"
     rm -f "$training/fashion-mnist"
 fi
 # What needs no GPU of these tests is run where the folder is made.
-step tests_of_driver 30 "${own[@]}" FORETRAIN_REQUIRE_GPU=1 "$here/library_tests" \
+step tests_of_driver 30 "${own[@]}" FORETRAIN_REQUIRE_GPU=1 "$programs/library_tests" \
     --test-threads=1 cuda::driver::tests
-step tests_of_kernels 30 "${own[@]}" FORETRAIN_KERNELS=gpu "$here/library_tests" \
+step tests_of_kernels 30 "${own[@]}" FORETRAIN_KERNELS=gpu "$programs/library_tests" \
     --test-threads=1 cuda::emulator
 
 # What is too large to be carried away is packed, or not kept.
