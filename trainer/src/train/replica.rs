@@ -197,3 +197,36 @@ fn cache_folder(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> 
         .or_else(|| Some(folder("XDG_CACHE_HOME")?.join("foretrain")))
         .or_else(|| Some(folder("HOME")?.join(".cache").join("foretrain")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_take_gpus_in_turn_or_the_only_one_that_is_seen() {
+        assert_eq!([0, 1, 7].map(|rank| gpu_number(rank, 8)), [0, 1, 7]);
+        assert_eq!([0, 1, 7].map(|rank| gpu_number(rank, 1)), [0, 0, 0]);
+        // Too many ranks are refused when the GPU is opened.
+        assert_eq!(gpu_number(2, 2), 2);
+    }
+
+    #[test]
+    fn choices_are_kept_in_the_first_folder_that_is_said() {
+        let of = |known: &[(&str, &str)]| {
+            cache_folder(|name| {
+                known.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into())
+            })
+        };
+        let home = ("HOME", "/home/a");
+        let xdg = ("XDG_CACHE_HOME", "/cache");
+        assert_eq!(of(&[home, xdg, ("FORETRAIN_CACHE", "/own")]), Some("/own".into()));
+        assert_eq!(of(&[home, xdg]), Some("/cache/foretrain".into()));
+        assert_eq!(of(&[home]), Some("/home/a/.cache/foretrain".into()));
+        // A relative one would be another folder in every place.
+        assert_eq!(
+            of(&[home, ("FORETRAIN_CACHE", "own")]),
+            Some("/home/a/.cache/foretrain".into())
+        );
+        assert_eq!(of(&[]), None);
+    }
+}
