@@ -70,7 +70,7 @@ impl From<ForecastError> for Failure {
 }
 
 /// An I/O error without its number.
-struct Reason<'a>(&'a io::Error);
+pub(crate) struct Reason<'a>(pub(crate) &'a io::Error);
 
 impl fmt::Display for Reason<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,14 +1,17 @@
 //! `foretrain simulate SCENARIO`.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 
 use foretrain_sim::forecast::{Engine, Forecast, forecast};
-use foretrain_sim::scenario::{Case, Overrides, Scenario};
+use foretrain_sim::profile::Profile;
+use foretrain_sim::scenario::{Case, NamedProfile, Overrides, Scenario, text_hash};
 
 use serde_json::{Map, Value};
 
 use crate::cli::{EngineName, Format, SimulateArguments};
-use crate::failure::Failure;
+use crate::failure::{Failure, Reason};
 use crate::output::{self, OutputFile};
 use crate::{figure, progress, table, trace};
 
@@ -25,8 +28,7 @@ impl From<EngineName> for Engine {
 pub(crate) fn run(arguments: &SimulateArguments) -> Result<(), Failure> {
     let text = output::read_text(&arguments.scenario)?;
     let overrides = Overrides { seed: arguments.seed, steps: arguments.steps };
-    let scenario = Scenario::from_toml(&text, overrides)
-        .map_err(|error| Failure::Invalid(format!("{}:{error}", arguments.scenario.display())))?;
+    let scenario = scenario(&arguments.scenario, &text, overrides)?;
     if arguments.trace.is_some() && arguments.trace == arguments.plot {
         return Err(Failure::Usage("--trace and --plot name the same file".to_owned()));
     }
@@ -62,6 +64,21 @@ pub(crate) fn run(arguments: &SimulateArguments) -> Result<(), Failure> {
         file.finish(&figure::draw(std::slice::from_ref(&result), kind)?)?;
     }
     print(&result, arguments.format)
+}
+
+/// Reads a scenario, and the profiles that it names by their paths from its folder.
+fn scenario(path: &Path, text: &str, overrides: Overrides) -> Result<Scenario, Failure> {
+    let folder = path.parent().unwrap_or_else(|| Path::new(""));
+    let named = |name: &str| {
+        let path = folder.join(name);
+        let text = fs::read_to_string(&path)
+            .map_err(|error| format!("failed to read {}: {}", path.display(), Reason(&error)))?;
+        let profile =
+            Profile::read(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(NamedProfile { profile, hash: text_hash(&text) })
+    };
+    Scenario::with_profiles(text, overrides, &named)
+        .map_err(|error| Failure::Invalid(format!("{}:{error}", path.display())))
 }
 
 /// Runs `work` on so many threads, or as many as there are cores.

@@ -1,7 +1,8 @@
 //! How long each layer takes on one accelerator, at one batch.
 //!
 //! [`ComputeTimes`] is the seam between what is known of a device and the simulated step: the
-//! roofline below fills it from a datasheet, a measured profile will fill it from recordings.
+//! roofline below fills it from a datasheet, a measured profile
+//! ([`ComputeProfile`](crate::profile::ComputeProfile)) from recordings.
 //!
 //! # The roofline
 //!
@@ -193,6 +194,8 @@ pub enum ComputeSource {
     Roofline,
     /// The roofline scaled to a measured rate.
     AnchoredRoofline,
+    /// Layer times that were measured.
+    Profile,
 }
 
 /// What one layer takes.

@@ -18,7 +18,7 @@
 //! use foretrain_sim::network::{Interconnect, TwoLevel};
 //! use foretrain_sim::random::Streams;
 //! use foretrain_sim::scenario::{Overrides, Scenario};
-//! use foretrain_sim::step::{StepSetup, run_arrays};
+//! use foretrain_sim::step::{Packing, StepSetup, run_arrays};
 //! use foretrain_sim::units::{Bytes, SimTime};
 //! use foretrain_sim::workload::NetworkName;
 //!
@@ -50,7 +50,7 @@
 //!     plan: &plan,
 //!     folding: Folding::On,
 //!     network: &network,
-//!     memory_bandwidth: v100.memory_bandwidth,
+//!     packing: Packing::Copy(v100.memory_bandwidth),
 //!     input: None,
 //!     jitter: &Jitter { variation: 0.01, ..Jitter::default() },
 //! };
@@ -93,6 +93,7 @@
 //! | answer | [`forecast`] |
 //! | question, and one training step | [`scenario`] · [`step`] |
 //! | what travels together | [`fusion`] |
+//! | what was measured | [`profile`] |
 //! | models | [`collective`] · [`compute`] · [`jitter`] · [`cost`] |
 //! | ground | [`network`] · [`engine`] · [`workload`] · [`catalogue`] · [`recording`] |
 //! | cellar | [`units`] · [`random`] · [`located`] |
@@ -109,6 +110,7 @@ pub mod fusion;
 pub mod jitter;
 pub mod located;
 pub mod network;
+pub mod profile;
 pub mod random;
 pub mod recording;
 pub mod scenario;

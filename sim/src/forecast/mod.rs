@@ -35,7 +35,7 @@ pub struct Header {
     pub source: Option<String>,
     /// SHA-256 of the scenario's text.
     pub scenario_hash: String,
-    /// SHA-256 of the profile, if one was used.
+    /// SHA-256 of the profile, if one was used; of several, with commas between them.
     pub profile_hash: Option<String>,
     /// The seed of all random streams.
     pub seed: u64,
@@ -120,7 +120,10 @@ pub fn forecast(
             scenario: scenario.name.clone(),
             source: scenario.source.clone(),
             scenario_hash: scenario.hash.clone(),
-            profile_hash: None,
+            profile_hash: match scenario.profile_hashes.as_slice() {
+                [] => None,
+                some => Some(some.join(", ")),
+            },
             seed: first.map_or(1, |case| case.seed),
             engine: scenario
                 .cases

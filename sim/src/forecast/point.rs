@@ -108,7 +108,7 @@ pub(super) fn run(
         plan: &|bytes| case.all_reduce(bytes),
         folding: if engine == Engine::Folded { Folding::On } else { Folding::Off },
         network: &case.network,
-        memory_bandwidth: case.memory_bandwidth,
+        packing: case.packing,
         input: case.input.as_ref().map(|rates| pipeline(case, rates)),
         jitter: &case.jitter,
     };

@@ -1,5 +1,7 @@
 //! What a reader of a forecast should keep in mind.
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +26,8 @@ pub enum WarningCode {
     ArithmeticInFp32,
     /// A cost was asked for, but no price is known.
     NoPrice,
+    /// The profile was doubtful to calibration.
+    Profile,
     /// A published measurement fits no point.
     PublishedUnmatched,
 }
@@ -60,6 +64,9 @@ fn of_case(case: &Case) -> Vec<(WarningCode, String)> {
         let message = "the catalogue has no price of this accelerator: give cost.price";
         found.push((WarningCode::NoPrice, message.to_owned()));
     }
+    found.extend(case.profile_warnings.iter().map(|warning| {
+        (WarningCode::Profile, format!("the profile's {}: {}", warning.about, warning.message))
+    }));
     found
 }
 
@@ -78,6 +85,16 @@ fn crowds_a_node(case: &Case) -> bool {
 
 /// Points of one curve whose batch is not the one the anchor was measured at.
 fn extrapolated(curve: &[Case]) -> Option<String> {
+    if let Some((low, high)) = curve.iter().find_map(|case| case.extrapolated_batches) {
+        let outside = curve.iter().filter(|case| case.extrapolated_batches.is_some());
+        let batches: BTreeSet<u64> = outside.map(|case| case.per_accelerator_batch).collect();
+        let batches: Vec<String> = batches.iter().map(u64::to_string).collect();
+        return Some(format!(
+            "the profile was measured at batches {low} to {high}, and layer times are carried on in a \
+             line to {}",
+            batches.join(", ")
+        ));
+    }
     let anchor = curve.first()?.anchor?;
     let batches = curve.iter().map(|case| case.per_accelerator_batch);
     let others: Vec<u64> = batches.filter(|batch| *batch != anchor.batch).collect();

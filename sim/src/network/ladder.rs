@@ -3,7 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Graph, GraphNetwork, Link, LinkId, Message, NetworkModel, Sharing, TwoLevel};
+use super::{
+    Graph, GraphNetwork, Link, LinkId, MeasuredNetwork, Message, NetworkModel, Sharing, TwoLevel,
+};
 use crate::units::{Bytes, SimDuration};
 
 /// Whether messages slow each other down, and how.
@@ -44,13 +46,15 @@ impl std::fmt::Display for Contention {
     }
 }
 
-/// A network of either kind.
+/// A network of any kind.
 #[derive(Debug, Clone)]
 pub enum Interconnect {
     /// Links inside nodes and between them.
     TwoLevel(TwoLevel),
     /// Every link of a graph.
     Graph(GraphNetwork),
+    /// Links inside nodes and between them, as they were measured.
+    Measured(MeasuredNetwork),
 }
 
 impl Interconnect {
@@ -60,6 +64,7 @@ impl Interconnect {
         match self {
             Self::TwoLevel(network) => network.ranks_per_node(),
             Self::Graph(network) => network.ranks_per_node(),
+            Self::Measured(network) => network.ranks_per_node(),
         }
     }
 
@@ -69,6 +74,7 @@ impl Interconnect {
         match self {
             Self::TwoLevel(network) => network.contention(),
             Self::Graph(network) => network.contention(),
+            Self::Measured(network) => network.contention(),
         }
     }
 
@@ -78,6 +84,7 @@ impl Interconnect {
         match self {
             Self::TwoLevel(network) => Self::TwoLevel(network.with_contention(contention)),
             Self::Graph(network) => Self::Graph(network.with_contention(contention)),
+            Self::Measured(network) => Self::Measured(network.with_contention(contention)),
         }
     }
 
@@ -91,6 +98,7 @@ impl Interconnect {
         match self {
             Self::TwoLevel(network) => network,
             Self::Graph(network) => network,
+            Self::Measured(network) => network,
         }
     }
 }
@@ -104,6 +112,12 @@ impl From<TwoLevel> for Interconnect {
 impl From<GraphNetwork> for Interconnect {
     fn from(network: GraphNetwork) -> Self {
         Self::Graph(network)
+    }
+}
+
+impl From<MeasuredNetwork> for Interconnect {
+    fn from(network: MeasuredNetwork) -> Self {
+        Self::Measured(network)
     }
 }
 

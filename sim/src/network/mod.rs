@@ -10,13 +10,15 @@
 //!
 //! [`TwoLevel`] has links inside and between nodes, for the first two rungs. A [`GraphNetwork`] has
 //! every link of a [`Graph`], generated from the parameters of a [`Cluster`] or listed link by link
-//! ([`GraphSpec`]), for all four. [`Interconnect`] is either.
+//! ([`GraphSpec`]), for all four. A [`MeasuredNetwork`] has two kinds of links whose message times
+//! were measured. [`Interconnect`] is any of them.
 
 mod flows;
 mod graph;
 mod graph_network;
 mod ladder;
 mod link;
+mod measured;
 mod sharing;
 mod topology;
 mod two_level;
@@ -29,6 +31,7 @@ pub use graph::{
 pub use graph_network::GraphNetwork;
 pub use ladder::{Contention, Interconnect};
 pub use link::Link;
+pub use measured::{LinkCurve, MeasuredNetwork};
 pub use sharing::{FairShare, MaxMin, Rate, ShareRule, Sharing, Traffic};
 pub use topology::{Cluster, FabricTopology, NodeTopology};
 pub use two_level::TwoLevel;

@@ -7,12 +7,16 @@ use sha2::{Digest, Sha256};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::unknown;
+use super::problem::{Problem, unknown};
 use super::spec::{PublishedSpec, ScenarioSpec};
-use super::{Overrides, Scenario, ScenarioError, sweep};
+use super::{Overrides, Profiles, Scenario, ScenarioError, sweep};
 use crate::located::Document;
 
-pub(super) fn read(text: &str, overrides: Overrides) -> Result<Scenario, ScenarioError> {
+pub(super) fn read(
+    text: &str,
+    overrides: Overrides,
+    profiles: &Profiles<'_>,
+) -> Result<Scenario, ScenarioError> {
     let mut document = Document::parse(text)?;
     let variants = take_variants(&mut document)?;
     // Keys are checked in the base even where a variant replaces them.
@@ -32,9 +36,23 @@ pub(super) fn read(text: &str, overrides: Overrides) -> Result<Scenario, Scenari
             })
             .collect(),
     };
+    let mut profile_hashes = Vec::new();
     for (variant, document) in documents {
         let spec: ScenarioSpec = document.read()?;
-        let resolved = sweep::cases(&spec, variant.as_deref(), overrides)
+        let profile = match &spec.profile {
+            None => None,
+            Some(name) => Some(
+                profiles(name)
+                    .map_err(|problem| document.located(Problem::new("profile", problem)))?,
+            ),
+        };
+        if let Some(profile) = &profile
+            && !profile_hashes.contains(&profile.hash)
+        {
+            profile_hashes.push(profile.hash.clone());
+        }
+        let profile = profile.as_ref().map(|named| &named.profile);
+        let resolved = sweep::cases(&spec, variant.as_deref(), overrides, profile)
             .map_err(|problem| document.located(problem))?;
         cases.extend(resolved);
     }
@@ -43,6 +61,7 @@ pub(super) fn read(text: &str, overrides: Overrides) -> Result<Scenario, Scenari
         name: base.name,
         source: base.source,
         hash: text_hash(text),
+        profile_hashes,
         cases,
         published: base.published,
     })

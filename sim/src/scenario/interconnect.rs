@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::machine::{Machine, NODE_EXAMPLE};
 use super::problem::Problem;
 use crate::network::{
-    Cluster, FabricTopology, Graph, GraphError, GraphNetwork, Interconnect, Link, NodeTopology,
-    Rank, TwoLevel,
+    Cluster, FabricTopology, Graph, GraphError, GraphNetwork, Interconnect, Link, LinkCurve,
+    MeasuredNetwork, NodeTopology, Rank, TwoLevel,
 };
 use crate::units::SimDuration;
 
@@ -118,8 +118,37 @@ impl Machine {
     }
 
     fn two_level(&self, accelerators: u32) -> Result<Interconnect, Problem> {
+        if self.measured_intra_node.is_some() || self.measured_inter_node.is_some() {
+            return self.measured(accelerators);
+        }
         let (intra_node, inter_node) = self.links(accelerators)?;
         let network = TwoLevel::new(self.accelerators_per_node, intra_node, inter_node);
+        let contention = self.cluster.contention.unwrap_or_default();
+        Ok(network.with_contention(contention).into())
+    }
+
+    /// Links as a profile measured them, or as given.
+    fn measured(&self, accelerators: u32) -> Result<Interconnect, Problem> {
+        let given = self.intra_node.map(LinkCurve::from);
+        let intra = self.measured_intra_node.clone().or(given);
+        let given = self.inter_node.map(|nic| self.node_link(nic).into());
+        let inter = self.measured_inter_node.clone().or(given);
+        let missing = |key: &str| {
+            let problem = "missing, and the profile has not measured it: give \"100 Gbit/s, 5 us\"";
+            Problem::new(key, problem)
+        };
+        let per_node = self.accelerators_per_node;
+        if intra.is_none() && per_node > 1 && accelerators > 1 {
+            return Err(missing("cluster.intra_node_link"));
+        }
+        if inter.is_none() && accelerators > per_node {
+            return Err(missing("cluster.inter_node_link"));
+        }
+        // A link that no message takes may be anything.
+        let (Some(intra), Some(inter)) = (intra.clone().or(inter.clone()), inter.or(intra)) else {
+            return Err(missing("cluster.inter_node_link"));
+        };
+        let network = MeasuredNetwork::new(per_node, intra, inter);
         let contention = self.cluster.contention.unwrap_or_default();
         Ok(network.with_contention(contention).into())
     }

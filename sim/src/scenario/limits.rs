@@ -94,8 +94,11 @@ pub(super) fn check_work(case: &Case) -> Result<(), Problem> {
     // All buckets together: the latencies of each, and every gradient once.
     let (latencies, whole) = (all_reduce(case, Bytes::new(1))?, all_reduce(case, bytes)?);
     let both = |of: &dyn Fn(&Plan) -> f64| of(&latencies) * buckets as f64 + of(&whole);
-    // Packing and unpacking each read and write every byte.
-    let pack_s = 2.0 * case.memory_bandwidth.transmission_time(bytes * 2).as_seconds();
+    let packed = |bytes| {
+        let (pack, unpack) = case.packing.times(bytes, 2);
+        pack.as_seconds() + unpack.as_seconds()
+    };
+    let pack_s = packed(Bytes::ZERO) * buckets as f64 + packed(bytes);
     let reduce_s = both(&|plan| plan.schedule.longest_time_s(&plan.network))
         + tick_s * buckets as f64
         + pack_s;

@@ -2,10 +2,12 @@
 
 use super::names::LinkName;
 use super::problem::{Problem, at_least_one, unknown};
+use super::profiled;
 use super::spec::{AcceleratorSpec, ClusterSpec, ScenarioSpec};
 use crate::catalogue::{Accelerator, Catalogue, LinkKind, LinkType, NodeType};
 use crate::collective::RANKS_MAX;
-use crate::network::Link;
+use crate::network::{Link, LinkCurve};
+use crate::profile::{LinkProfile, Profile};
 
 pub(super) const NODE_EXAMPLE: &str = "or name a node that has it: cluster.node = \"dgx-1-v100\"";
 
@@ -72,13 +74,16 @@ pub(super) struct Machine {
     pub(super) cluster: ClusterSpec,
     pub(super) intra_node: Option<Link>,
     pub(super) inter_node: Option<Link>,
+    /// What messages take inside nodes and between them, where a profile says so.
+    pub(super) measured_intra_node: Option<LinkCurve>,
+    pub(super) measured_inter_node: Option<LinkCurve>,
     /// What the catalogue says of these links, where they are named.
     pub(super) intra_node_type: Option<&'static LinkType>,
     pub(super) inter_node_type: Option<&'static LinkType>,
 }
 
 impl Machine {
-    pub(super) fn new(spec: &ScenarioSpec) -> Result<Self, Problem> {
+    pub(super) fn new(spec: &ScenarioSpec, profile: Option<&Profile>) -> Result<Self, Problem> {
         let catalogue = Catalogue::shipped();
         let cluster = &spec.cluster;
         let node = match &cluster.node {
@@ -87,10 +92,11 @@ impl Machine {
             })?),
             None => None,
         };
-        let accelerator = accelerator(spec, node)?;
+        let accelerator = accelerator(spec, node, profile)?;
         let accelerators_per_node = cluster
             .accelerators_per_node
             .or(node.map(|node| node.accelerators))
+            .or(profile.map(|profile| profile.machine.ranks_per_node))
             .ok_or_else(|| {
                 let problem = format!("missing: give it, {NODE_EXAMPLE}");
                 Problem::new("cluster.accelerators_per_node", problem)
@@ -113,9 +119,17 @@ impl Machine {
                 from: "scenario".to_owned(),
             }),
         );
+        let (measured_intra_node, measured_inter_node) =
+            measured_links(cluster, profile, &mut sources);
         let mut resolve = |given: &Option<LinkName>, named: Option<&String>, key, kind| {
             let named = named.cloned().map(LinkName::Named);
-            let Some(name) = given.clone().or(named) else { return Ok(None) };
+            let measured = match kind {
+                LinkKind::IntraNode => measured_intra_node.is_some(),
+                LinkKind::InterNode => measured_inter_node.is_some(),
+            };
+            let Some(name) = given.clone().or(named.filter(|_| !measured)) else {
+                return Ok(None);
+            };
             let (link, source) = link(key, &name, Some(kind))?;
             sources.push(source);
             Ok(Some(link))
@@ -148,6 +162,8 @@ impl Machine {
             nics,
             intra_node,
             inter_node,
+            measured_intra_node,
+            measured_inter_node,
             intra_node_type: link_type(
                 &cluster.intra_node_link,
                 node.and_then(|node| node.intra_node_link.as_deref()),
@@ -161,6 +177,32 @@ impl Machine {
     }
 }
 
+/// The links that a profile measured and the scenario does not give, and where they are from.
+fn measured_links(
+    cluster: &ClusterSpec,
+    profile: Option<&Profile>,
+    sources: &mut Vec<InputSource>,
+) -> (Option<LinkCurve>, Option<LinkCurve>) {
+    let Some(profile) = profile else { return (None, None) };
+    let mut measured = |given: &Option<LinkName>, link: &Option<LinkProfile>, what| {
+        let link = link.as_ref().filter(|_| given.is_none())?;
+        let curve = link.curve()?;
+        let ranges = curve.ranges();
+        let mut value = ranges.iter().map(|(from, link)| match from.get() {
+            0 => link.to_string(),
+            _ => format!("{link} from {from}"),
+        });
+        let value = value.by_ref().collect::<Vec<_>>().join("; ");
+        sources.push(InputSource { what, value, from: "profile".to_owned() });
+        Some(curve)
+    };
+    let links = &profile.links;
+    (
+        measured(&cluster.intra_node_link, &links.intra_node, "intra-node link"),
+        measured(&cluster.inter_node_link, &links.inter_node, "inter-node link"),
+    )
+}
+
 /// What the catalogue says of a link, if it is named.
 fn link_type(given: &Option<LinkName>, of_node: Option<&str>) -> Option<&'static LinkType> {
     let name = match given {
@@ -171,7 +213,11 @@ fn link_type(given: &Option<LinkName>, of_node: Option<&str>) -> Option<&'static
     Catalogue::shipped().link(name?)
 }
 
-fn accelerator(spec: &ScenarioSpec, node: Option<&NodeType>) -> Result<Accelerator, Problem> {
+fn accelerator(
+    spec: &ScenarioSpec,
+    node: Option<&NodeType>,
+    profile: Option<&Profile>,
+) -> Result<Accelerator, Problem> {
     let catalogue = Catalogue::shipped();
     let name = spec.cluster.accelerator.as_deref().or(node.map(|node| node.accelerator.as_str()));
     let known = match name {
@@ -185,7 +231,10 @@ fn accelerator(spec: &ScenarioSpec, node: Option<&NodeType>) -> Result<Accelerat
     let given = &spec.accelerator;
     let mut accelerator = match known {
         Some(known) => known.clone(),
-        None => described(given)?,
+        None => match profile.filter(|profile| profile.compute.is_some()) {
+            Some(profile) => profiled::accelerator(profile),
+            None => described(given)?,
+        },
     };
     if let Some(rate) = given.matrix_rate {
         // The rate is meant for the precision of this training, whichever that is.

@@ -13,6 +13,7 @@ mod machine;
 mod names;
 mod nccl;
 mod problem;
+mod profiled;
 mod resolve;
 pub mod spec;
 mod sweep;
@@ -30,6 +31,7 @@ pub use spec::schema;
 
 use crate::collective::nccl::{NcclMachine, NcclVersion};
 use crate::network::{Interconnect, Link};
+use crate::profile::Profile;
 use spec::{PublishedSpec, ScenarioSpec};
 
 /// A checked scenario: points to simulate, and what was published about them.
@@ -41,6 +43,8 @@ pub struct Scenario {
     pub source: Option<String>,
     /// The SHA-256 of its text, in hexadecimal.
     pub hash: String,
+    /// The SHA-256 of the profiles it rests on, in hexadecimal.
+    pub profile_hashes: Vec<String>,
     /// The points, curve by curve.
     pub cases: Vec<Case>,
     /// Published measurements to hold against the forecast.
@@ -55,6 +59,18 @@ pub struct Overrides {
     /// Measured steps of each point.
     pub steps: Option<u32>,
 }
+
+/// A profile that a scenario names, and its hash.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NamedProfile {
+    /// What it says.
+    pub profile: Profile,
+    /// The SHA-256 of its text, in hexadecimal.
+    pub hash: String,
+}
+
+/// Gives the profile of a name that a scenario has, or says why it cannot.
+pub type Profiles<'a> = dyn Fn(&str) -> Result<NamedProfile, String> + 'a;
 
 /// The network of a cluster, and where its figures are from.
 #[derive(Debug, Clone)]
@@ -87,7 +103,7 @@ pub fn cluster_network(
     spec: &ScenarioSpec,
     accelerators: u32,
 ) -> Result<ClusterNetwork, ClusterError> {
-    let machine = machine::Machine::new(spec)?;
+    let machine = machine::Machine::new(spec, None)?;
     let network = machine.network(accelerators)?;
     let links = machine.links(accelerators).ok();
     let sources = machine.sources.into_iter().filter(|source| source.what != "accelerator");
@@ -108,7 +124,7 @@ pub fn cluster_nccl(
     accelerators: u32,
     version: Option<NcclVersion>,
 ) -> Result<NcclMachine, ClusterError> {
-    Ok(machine::Machine::new(spec)?.nccl(accelerators, version)?)
+    Ok(machine::Machine::new(spec, None)?.nccl(accelerators, version)?)
 }
 
 /// What is wrong with the description of a cluster.
@@ -130,11 +146,25 @@ impl std::fmt::Display for ClusterError {
 impl std::error::Error for ClusterError {}
 
 impl Scenario {
-    /// Reads and checks a scenario.
+    /// Reads and checks a scenario that names no profile.
     ///
     /// # Errors
     /// On the first thing that is wrong, saying where it is and how to mend it.
     pub fn from_toml(text: &str, overrides: Overrides) -> Result<Self, ScenarioError> {
-        document::read(text, overrides)
+        Self::with_profiles(text, overrides, &|_| {
+            Err("profiles cannot be read here: leave the key out".to_owned())
+        })
+    }
+
+    /// Reads and checks a scenario, asking `profiles` for those that it names.
+    ///
+    /// # Errors
+    /// On the first thing that is wrong, saying where it is and how to mend it.
+    pub fn with_profiles(
+        text: &str,
+        overrides: Overrides,
+        profiles: &Profiles<'_>,
+    ) -> Result<Self, ScenarioError> {
+        document::read(text, overrides, profiles)
     }
 }

@@ -5,16 +5,19 @@ use super::limits::{check_memory, check_work, schedule_problem};
 use super::machine::{InputSource, Machine};
 use super::names::GradientPrecision;
 use super::problem::{Problem, at_least_one, unknown};
-use super::spec::{FusionRule, ScenarioSpec};
+use super::profiled::{self, Measured};
+use super::spec::{FusionRule, JitterSpec, ScenarioSpec};
 use crate::collective::{
     Algorithm, AlgorithmName, CollectiveError, Layout, Method, Operation, Plan, RANKS_MAX, Strategy,
 };
 
-use crate::compute::{Anchor, ComputeTimes, Optimizer, Precision, Roofline};
+use crate::compute::{Anchor, ComputeTimes, Precision, Roofline};
 use crate::fusion::Fusion;
 use crate::jitter::{Jitter, SlowRank};
 use crate::network::{Interconnect, Rank};
-use crate::units::{Bandwidth, Bytes, SimDuration};
+use crate::profile::{Profile, ProfileWarning};
+use crate::step::Packing;
+use crate::units::{Bytes, SimDuration};
 use crate::workload::{Network, NetworkName};
 
 /// ILSVRC-2012: images of the training and of the validation set.
@@ -63,8 +66,12 @@ pub struct Case {
     pub compute: ComputeTimes,
     /// The measured rate they are scaled to.
     pub anchor: Option<Anchor>,
-    /// Bandwidth of the device memory.
-    pub memory_bandwidth: Bandwidth,
+    /// The batches that a profile was measured at, if this one is not among them.
+    pub extrapolated_batches: Option<(u64, u64)>,
+    /// What is doubtful about the profile.
+    pub profile_warnings: Vec<ProfileWarning>,
+    /// What packing takes.
+    pub packing: Packing,
     /// How a bucket is reduced.
     pub method: Method,
     /// Bytes of one gradient element on the wire.
@@ -123,8 +130,9 @@ pub(super) fn case(
     spec: &ScenarioSpec,
     variant: Option<&str>,
     series: String,
+    profile: Option<&Profile>,
 ) -> Result<Case, Problem> {
-    let machine = Machine::new(spec)?;
+    let machine = Machine::new(spec, profile)?;
     let training = &spec.training;
     let accelerators = spec.cluster.accelerators.ok_or_else(|| {
         Problem::new("cluster.accelerators", "missing: give a number here or a list in [sweep]")
@@ -134,18 +142,15 @@ pub(super) fn case(
         return Err(Problem::new("cluster.accelerators", problem));
     }
     let (per_accelerator_batch, global_batch) = batches(spec, accelerators)?;
-    let model = training
-        .model
-        .ok_or_else(|| {
-            let names = NetworkName::NAMES.join(", ");
-            Problem::new("training.model", format!("missing: expected one of {names}"))
-        })?
-        .network();
-    let precision = training.precision.unwrap_or_default();
-    let optimizer = training.optimizer.unwrap_or_default();
-    check_memory(&machine.accelerator, &model, precision, per_accelerator_batch)?;
-    let compute =
-        compute_times(spec, &machine, &model, per_accelerator_batch, precision, optimizer)?;
+    let overlap = spec.allreduce.overlap.unwrap_or(true);
+    let Measured { model, precision, times: compute, extrapolated, source } =
+        match profile.and_then(|profile| Some((profile, profile.compute.as_ref()?))) {
+            Some((profile, compute)) => {
+                let overlapped = overlap && accelerators > 1;
+                profiled::compute(spec, profile, compute, per_accelerator_batch, overlapped)?
+            }
+            None => from_roofline(spec, &machine, per_accelerator_batch)?,
+        };
     let method = method(spec, &machine, accelerators)?;
     let nodes = accelerators.div_ceil(machine.accelerators_per_node);
     let network = machine.network(accelerators)?;
@@ -177,18 +182,27 @@ pub(super) fn case(
     if nodes == 1 {
         sources.retain(|source| source.what != "inter-node link");
     }
-    sources.push(match spec.compute.anchor {
-        Some(anchor) => InputSource {
-            what: "compute times",
-            value: format!("roofline scaled to {anchor}"),
-            from: "scenario (anchor)".to_owned(),
-        },
-        None => InputSource {
-            what: "compute times",
-            value: "roofline, not scaled".to_owned(),
-            from: "datasheet rates".to_owned(),
-        },
-    });
+    sources.push(source);
+    let mut from_profile = |found: Option<InputSource>| sources.extend(found);
+    let input =
+        match input(spec, &machine.accelerator, machine.node, machine.accelerators_per_node)? {
+            Some(rates) => Some(rates),
+            None => {
+                let measured = profile
+                    .and_then(|profile| profiled::input(profile, machine.accelerators_per_node));
+                let (rates, source) = measured.unzip();
+                from_profile(source);
+                rates
+            }
+        };
+    let jitter = match &spec.jitter {
+        Some(jitter) => self::jitter(jitter)?,
+        None => {
+            let (jitter, source) = profile.and_then(profiled::jitter).unzip();
+            from_profile(source);
+            jitter.unwrap_or_default()
+        }
+    };
     let case = Case {
         variant: variant.map(str::to_owned),
         series,
@@ -199,15 +213,20 @@ pub(super) fn case(
         precision,
         compute,
         anchor: spec.compute.anchor,
-        memory_bandwidth: machine.accelerator.memory_bandwidth,
+        extrapolated_batches: extrapolated,
+        profile_warnings: profile.map(|profile| profile.warnings.clone()).unwrap_or_default(),
+        packing: match profile.and_then(|profile| profile.packing) {
+            Some(packing) => Packing::Measured(packing),
+            None => Packing::Copy(machine.accelerator.memory_bandwidth),
+        },
         method,
         wire_element_bytes,
-        overlap: spec.allreduce.overlap.unwrap_or(true),
+        overlap,
         fusion: fusion(spec, &model)?,
         network,
         arithmetic_in_fp32: precision.falls_back_to_fp32(&machine.accelerator),
-        input: input(spec, &machine.accelerator, machine.node, machine.accelerators_per_node)?,
-        jitter: jitter(spec)?,
+        input,
+        jitter,
         epochs: epochs(spec)?,
         images: training.images.unwrap_or(IMAGENET_IMAGES).max(1),
         evaluate_every_epochs: match training.evaluate_every_epochs {
@@ -273,15 +292,20 @@ fn batches(spec: &ScenarioSpec, accelerators: u32) -> Result<(u64, u64), Problem
     }
 }
 
-fn compute_times(
-    spec: &ScenarioSpec,
-    machine: &Machine,
-    model: &Network,
-    batch: u64,
-    precision: Precision,
-    optimizer: Optimizer,
-) -> Result<ComputeTimes, Problem> {
+/// A network by its name, whose compute follows from a datasheet, and perhaps from an anchor.
+fn from_roofline(spec: &ScenarioSpec, machine: &Machine, batch: u64) -> Result<Measured, Problem> {
+    let training = &spec.training;
+    let model = training
+        .model
+        .ok_or_else(|| {
+            let names = NetworkName::NAMES.join(", ");
+            Problem::new("training.model", format!("missing: expected one of {names}"))
+        })?
+        .network();
+    let precision = training.precision.unwrap_or_default();
+    let optimizer = training.optimizer.unwrap_or_default();
     let accelerator = &machine.accelerator;
+    check_memory(accelerator, &model, precision, batch)?;
     let roofline = Roofline::new(accelerator, precision, optimizer).ok_or_else(|| {
         let problem = format!(
             "missing or zero: no peak rate of {} is published; give one, such as \"100 TFLOP/s\"",
@@ -289,7 +313,20 @@ fn compute_times(
         );
         Problem::new("accelerator.matrix_rate", problem)
     })?;
-    Ok(roofline.compute_times(model, batch, spec.compute.anchor))
+    let source = match spec.compute.anchor {
+        Some(anchor) => InputSource {
+            what: "compute times",
+            value: format!("roofline scaled to {anchor}"),
+            from: "scenario (anchor)".to_owned(),
+        },
+        None => InputSource {
+            what: "compute times",
+            value: "roofline, not scaled".to_owned(),
+            from: "datasheet rates".to_owned(),
+        },
+    };
+    let times = roofline.compute_times(&model, batch, spec.compute.anchor);
+    Ok(Measured { model, precision, times, extrapolated: None, source })
 }
 
 fn method(spec: &ScenarioSpec, machine: &Machine, accelerators: u32) -> Result<Method, Problem> {
@@ -378,8 +415,7 @@ fn fusion(spec: &ScenarioSpec, model: &Network) -> Result<Fusion, Problem> {
     })
 }
 
-fn jitter(spec: &ScenarioSpec) -> Result<Jitter, Problem> {
-    let Some(jitter) = &spec.jitter else { return Ok(Jitter::default()) };
+fn jitter(jitter: &JitterSpec) -> Result<Jitter, Problem> {
     let variation = jitter.variation.map_or(0.0, |variation| variation.get());
     if variation > 1.0 {
         return Err(Problem::new("jitter.variation", "expected at most 100 %"));

@@ -24,6 +24,9 @@ pub struct ScenarioSpec {
     pub name: String,
     /// Where the scenario is from.
     pub source: Option<String>,
+    /// A profile of `foretrain calibrate` (JSON), by its path from the scenario's folder: layer times,
+    /// links, packing, variation and input are as it measured, unless given here.
+    pub profile: Option<String>,
     /// The machines.
     #[serde(default)]
     pub cluster: ClusterSpec,
@@ -326,6 +329,8 @@ pub struct VariantSpec {
     pub name: String,
     /// Where the variant is from.
     pub source: Option<String>,
+    /// A profile, by its path from the scenario's folder.
+    pub profile: Option<String>,
     /// The machines.
     pub cluster: Option<ClusterSpec>,
     /// An accelerator that the catalogue lacks, or corrections to one that it has.

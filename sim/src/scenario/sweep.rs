@@ -4,6 +4,7 @@ use super::Overrides;
 use super::problem::Problem;
 use super::resolve::{Case, case};
 use super::spec::{FusionRule, ScenarioSpec};
+use crate::profile::Profile;
 
 /// More points than this are surely a mistake.
 const CASES_MAX: usize = 10_000;
@@ -46,6 +47,7 @@ pub(super) fn cases(
     spec: &ScenarioSpec,
     variant: Option<&str>,
     overrides: Overrides,
+    profile: Option<&Profile>,
 ) -> Result<Vec<Case>, Problem> {
     check(spec)?;
     let mut base = spec.clone();
@@ -60,7 +62,7 @@ pub(super) fn cases(
     product(&settings, &accelerators, false)
         .into_iter()
         .map(|Setting { spec, labels, written }| {
-            case(&spec, variant, labels.join(", ")).map_err(|mut problem| {
+            case(&spec, variant, labels.join(", "), profile).map_err(|mut problem| {
                 // A swept value is written in its list, not where it acts.
                 if let Some((_, list)) = written.iter().find(|(key, _)| *key == problem.key) {
                     problem.key.clone_from(list);

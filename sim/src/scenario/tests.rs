@@ -3,6 +3,7 @@
 use super::*;
 use crate::collective::{Algorithm, Method};
 use crate::units::Bytes;
+use crate::units::SimTime;
 
 const BASE: &str = r#"name = "test"
 
@@ -340,4 +341,78 @@ fn large_clusters_on_graphs_are_simulated() {
     assert_eq!(key(&format!("{sixteen}{torus}"), "algorithm = \"ring\""), "cluster.fabric");
     let many = "node = \"dgx-a100\"\naccelerators = 16\naccelerators_per_node = 3000000000";
     assert_eq!(key(many, "algorithm = \"ring\""), "cluster.accelerators_per_node");
+}
+
+/// A scenario that rests on a profile, which is that of `profile/tests.rs`.
+fn profiled(text: &str) -> Result<Scenario, String> {
+    let named = |name: &str| match name {
+        "p.json" => Ok(NamedProfile {
+            profile: crate::profile::tests::profile(),
+            hash: "a hash".to_owned(),
+        }),
+        _ => Err(format!("{name}: there is no such file")),
+    };
+    Scenario::with_profiles(text, Overrides::default(), &named).map_err(|error| error.to_string())
+}
+
+const PROFILED: &str = "name = \"p\"\nprofile = \"p.json\"\n[cluster]\naccelerators_per_node = 1\n\
+                        accelerators = 4\n[training]\nper_accelerator_batch = 12\n";
+
+#[test]
+fn a_profile_says_what_the_scenario_does_not() {
+    let scenario = profiled(PROFILED).unwrap();
+    assert_eq!(scenario.profile_hashes, ["a hash"]);
+    let case = &scenario.cases[0];
+    assert_eq!(case.model.name(), "two layers");
+    assert_eq!(case.compute.source, crate::compute::ComputeSource::Profile);
+    // Batch 12 lies between 8 and 16: 5 + 13 + 30 forward, 25 + 65 backward, 30 for the update.
+    assert_eq!(case.compute.step().as_us(), 168.0);
+    assert_eq!((case.jitter.variation, case.extrapolated_batches), (0.02, None));
+    // A ring of 4 sends quarters of 640 bytes: 6 (10 us + 160 B / 1 GB/s).
+    let plan = case.all_reduce(Bytes::new(640)).unwrap();
+    let ends = crate::collective::replay_arrays(&plan.schedule, &plan.network, &[SimTime::ZERO; 4]);
+    assert_eq!(ends[0].since(SimTime::ZERO).as_us(), 60.96);
+    let sources: Vec<&str> = case.sources.iter().map(|source| source.what).collect();
+    assert_eq!(sources, ["accelerator", "inter-node link", "compute times", "jitter"]);
+    // What the scenario gives counts more.
+    let given = PROFILED
+        .replace("accelerators = 4", "accelerators = 4\ninter_node_link = \"1 GB/s, 1 us\"");
+    let case = profiled(&(given + "[jitter]\nvariation = \"5 %\"\n")).unwrap().cases.remove(0);
+    assert_eq!(case.jitter.variation, 0.05);
+    assert!(matches!(case.network, Interconnect::TwoLevel(_)));
+    let far = profiled(&PROFILED.replace("batch = 12", "batch = 32")).unwrap();
+    assert_eq!(far.cases[0].extrapolated_batches, Some((8, 16)));
+    let forecast = crate::forecast::forecast(&far, crate::forecast::Engine::Events, || {}).unwrap();
+    assert_eq!(forecast.foretrain.profile_hash.as_deref(), Some("a hash"));
+    let warned = &forecast.warnings[0].message;
+    assert!(warned.starts_with("the profile was measured at batches 8 to 16"), "{warned}");
+}
+
+#[test]
+fn a_scenario_that_contradicts_its_profile_is_refused() {
+    let refused = |from: &str, to: &str| profiled(&PROFILED.replace(from, to)).unwrap_err();
+    let error = refused("p.json", "q.json");
+    assert_eq!(error, "2:11: `profile`: q.json: there is no such file");
+    let batch = "per_accelerator_batch = 12";
+    for (line, problem) in [
+        (
+            "model = \"resnet50\"",
+            "ResNet-50 v1.5 has 25557032 parameters, and the profile's two layers has 160",
+        ),
+        ("precision = \"bf16-mixed\"", "the profile was measured in f32"),
+        ("optimizer = \"momentum\"", "the profile was measured with lars"),
+    ] {
+        let error = refused(batch, &format!("{batch}\n{line}"));
+        assert!(error.contains(problem), "{error}");
+    }
+    let anchored = profiled(&format!("{PROFILED}[compute]\nanchor = \"100 images/s at 8\"\n"));
+    assert!(anchored.unwrap_err().contains("given beside a profile"));
+    // Links inside nodes were not measured.
+    let error = refused("accelerators_per_node = 1", "accelerators_per_node = 2");
+    assert!(
+        error.contains("`cluster.intra_node_link`: missing, and the profile has not measured it")
+    );
+    // Where no profiles can be read, that is said.
+    let error = Scenario::from_toml(PROFILED, Overrides::default()).unwrap_err().to_string();
+    assert!(error.contains("profiles cannot be read here"), "{error}");
 }

@@ -139,13 +139,13 @@ impl Collectives<'_> {
         free: &[u64],
     ) -> Result<BucketTimes, CollectiveError> {
         let tensors = bucket.gradients.len();
-        let pack = self.setup.pack_time(bucket.bytes, tensors).as_ps();
+        let (pack, unpack) = self.setup.pack_times(bucket.bytes, tensors);
         let replay = self.prepare(bucket.bytes)?;
         let pack_start = max_each(&ready, free);
-        let enter: Vec<u64> = pack_start.iter().map(|time| time + pack).collect();
+        let enter: Vec<u64> = pack_start.iter().map(|time| time + pack.as_ps()).collect();
         let mut finish = enter.clone();
         replay.run(&mut finish);
-        let end = finish.iter().map(|time| time + pack).collect();
+        let end = finish.iter().map(|time| time + unpack.as_ps()).collect();
         Ok(BucketTimes { bytes: bucket.bytes, tensors, ready, pack_start, enter, finish, end })
     }
 }

@@ -311,7 +311,7 @@ impl<'a> StepModel<'a> {
         state.communicating = true;
         let times = &mut self.record[state.step].buckets[state.next_bucket];
         times.pack_start[rank.index()] = queue.now().as_ps();
-        let pack = self.setup.pack_time(bucket.bytes, bucket.gradients.len());
+        let (pack, _) = self.setup.pack_times(bucket.bytes, bucket.gradients.len());
         Self::after(queue, rank, pack, Event::Packed(rank));
     }
 
@@ -372,7 +372,7 @@ impl<'a> StepModel<'a> {
         }
         let times = &mut self.record[key.0].buckets[key.1];
         times.finish[rank.index()] = queue.now().as_ps();
-        let unpack = self.setup.pack_time(times.bytes, times.tensors);
+        let (_, unpack) = self.setup.pack_times(times.bytes, times.tensors);
         Self::after(queue, rank, unpack, Event::Unpacked(rank));
     }
 

@@ -36,6 +36,7 @@ use crate::compute::ComputeTimes;
 use crate::fusion::{Fusion, Gradient};
 use crate::jitter::Jitter;
 use crate::network::Interconnect;
+use crate::profile::PackingProfile;
 use crate::units::{Bandwidth, Bytes, SimDuration};
 
 /// How batches come to a rank.
@@ -47,6 +48,37 @@ pub struct InputPipeline {
     pub copy: SimDuration,
     /// How many decoded batches the host may hold, at least one.
     pub prefetch_batches: u32,
+}
+
+/// What it takes to copy a bucket's gradients together, and its sums apart.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Packing {
+    /// Each byte is read and written once, in a memory of this bandwidth. A tensor that travels alone
+    /// is sent from where it lies.
+    Copy(
+        /// Of the device memory.
+        Bandwidth,
+    ),
+    /// As it was measured, whether a tensor travels alone or not.
+    Measured(
+        /// For packing and for unpacking.
+        PackingProfile,
+    ),
+}
+
+impl Packing {
+    /// What packing a bucket takes, and unpacking it.
+    #[must_use]
+    pub fn times(&self, bytes: Bytes, tensors: usize) -> (SimDuration, SimDuration) {
+        match self {
+            Self::Copy(bandwidth) if tensors > 1 => {
+                let time = bandwidth.transmission_time(bytes * 2);
+                (time, time)
+            }
+            Self::Copy(_) => (SimDuration::ZERO, SimDuration::ZERO),
+            Self::Measured(profile) => profile.times(bytes),
+        }
+    }
 }
 
 /// Batches that the device holds: the one being computed on and the next.
@@ -74,8 +106,8 @@ pub struct StepSetup<'a> {
     pub folding: Folding,
     /// What carries the messages of all buckets together, where messages are flows.
     pub network: &'a Interconnect,
-    /// The bandwidth of the device memory, which bounds packing and unpacking.
-    pub memory_bandwidth: Bandwidth,
+    /// What packing and unpacking take.
+    pub packing: Packing,
     /// How batches come; none if they are always there.
     pub input: Option<InputPipeline>,
     /// How compute varies.
@@ -87,14 +119,9 @@ impl StepSetup<'_> {
         self.layout.ranks
     }
 
-    /// What packing (or unpacking) a bucket takes: each byte is read and written once. A tensor
-    /// that travels alone is sent from where it lies.
-    fn pack_time(&self, bytes: Bytes, tensors: usize) -> SimDuration {
-        if tensors > 1 {
-            self.memory_bandwidth.transmission_time(bytes * 2)
-        } else {
-            SimDuration::ZERO
-        }
+    /// What packing a bucket takes, and unpacking it.
+    fn pack_times(&self, bytes: Bytes, tensors: usize) -> (SimDuration, SimDuration) {
+        self.packing.times(bytes, tensors)
     }
 }
 

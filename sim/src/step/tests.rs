@@ -95,7 +95,7 @@ impl Hand {
             plan: &plan,
             folding: Folding::Off,
             network: &network,
-            memory_bandwidth: "6 GB/s".parse().unwrap(),
+            packing: Packing::Copy("6 GB/s".parse().unwrap()),
             input: self.input,
             jitter,
         };
@@ -246,7 +246,7 @@ fn one_rank_does_not_communicate() {
         plan: &plan,
         folding: Folding::Off,
         network: &network,
-        memory_bandwidth: "6 GB/s".parse().unwrap(),
+        packing: Packing::Copy("6 GB/s".parse().unwrap()),
         input: None,
         jitter: &Jitter::default(),
     };
@@ -299,7 +299,7 @@ impl Case {
             plan: &plan,
             folding: self.folding,
             network: &network,
-            memory_bandwidth: Bandwidth::from_bytes_per_s(1_000_000_000),
+            packing: Packing::Copy(Bandwidth::from_bytes_per_s(1_000_000_000)),
             input: self.input,
             jitter: &self.jitter,
         })

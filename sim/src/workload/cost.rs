@@ -61,7 +61,7 @@ impl Node {
                 vector_cost(input, (1, 1), (input + output, input + output))
             }
             Operation::Loss => vector_cost(input, (4, 2), (2 * input, 2 * input)),
-            Operation::Input => NodeCost::default(),
+            Operation::Input | Operation::Measured => NodeCost::default(),
         }
     }
 

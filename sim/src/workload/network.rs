@@ -1,5 +1,7 @@
 //! The graph of a network: nodes in forward order, shapes per image, parameter tensors.
 
+use std::borrow::Cow;
+
 /// A tensor's shape for one image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
@@ -76,6 +78,8 @@ pub enum Operation {
     Dropout,
     /// Softmax and cross-entropy with the labels.
     Loss,
+    /// Whatever was measured; only its time and its parameters are known.
+    Measured,
 }
 
 /// One parameter tensor, whose gradient is one unit of communication.
@@ -135,7 +139,7 @@ impl Node {
 /// A network: nodes in forward order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
-    name: &'static str,
+    name: Cow<'static, str>,
     nodes: Vec<Node>,
 }
 
@@ -149,13 +153,32 @@ impl Network {
             output_shape: input,
             parameters: Vec::new(),
         };
-        Self { name, nodes: vec![node] }
+        Self { name: Cow::Borrowed(name), nodes: vec![node] }
+    }
+
+    /// A network of which only measurements are known: what its layers are called, and their
+    /// parameter tensors, in forward order. Before the first there is a node `input`.
+    #[must_use]
+    pub fn measured(name: &str, input: Shape, layers: Vec<(String, Vec<ParameterTensor>)>) -> Self {
+        let mut network = Self::new("", input);
+        network.name = Cow::Owned(name.to_owned());
+        for (name, parameters) in layers {
+            network.nodes.push(Node {
+                name,
+                operation: Operation::Measured,
+                inputs: vec![network.last()],
+                input_shape: input,
+                output_shape: input,
+                parameters,
+            });
+        }
+        network
     }
 
     /// The name people call it by.
     #[must_use]
-    pub fn name(&self) -> &'static str {
-        self.name
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The nodes in forward order; each reads only earlier ones.
@@ -246,7 +269,8 @@ fn output_shape(operation: Operation, input: Shape) -> Shape {
         | Operation::BatchNorm
         | Operation::Relu
         | Operation::Add
-        | Operation::Dropout => input,
+        | Operation::Dropout
+        | Operation::Measured => input,
     }
 }
 

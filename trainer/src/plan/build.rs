@@ -303,6 +303,11 @@ impl<'a> Builder<'a> {
                 bias: second,
             },
             Operation::Loss => Kind::Loss { input: self.operand(source, moment, true) },
+            Operation::Measured => {
+                let problem =
+                    "a layer that is known by its time only can be simulated, not computed";
+                return Err(PlanError::Node { node: node.name.clone(), problem });
+            }
             Operation::Input | Operation::Add => {
                 let problem = "expected only at the start, or after a batch norm";
                 return Err(PlanError::Node { node: node.name.clone(), problem });
