@@ -5,8 +5,10 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use foretrain_sim::collective::nccl::NcclVersion;
+use foretrain_sim::collective::{Algorithm, Between, Inside};
+use foretrain_sim::fusion::Fusion;
 use foretrain_sim::network::Link;
-use foretrain_sim::units::{Bytes, SimDuration};
+use foretrain_sim::units::{Bytes, Fraction, Power, Price, SimDuration};
 use foretrain_trainer::launch::Master;
 
 /// Measure one node, forecast thousands: how fast, how accurate, at what price.
@@ -31,6 +33,12 @@ pub(crate) enum Command {
     Validate(ValidateArguments),
     /// Really train, on one machine or several; goes on from the latest checkpoint
     Train(TrainArguments),
+    /// Measure this machine or cluster, fit, and write a profile
+    Calibrate(CalibrateArguments),
+    /// Measure again inside the simulator, and compare
+    Verify(VerifyArguments),
+    /// Make profiles and clusters of what others measured
+    Import(ImportArguments),
     /// Draw saved forecasts, several on one figure
     Plot(PlotArguments),
     /// Show recorded training steps in Perfetto
@@ -314,6 +322,13 @@ pub(crate) struct TrainArguments {
     /// How to print the report
     #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
     pub(crate) format: ReportFormat,
+    #[command(flatten)]
+    pub(crate) launch: LaunchArguments,
+}
+
+/// Which rank a process is.
+#[derive(Debug, Args)]
+pub(crate) struct LaunchArguments {
     /// The number of this process among those of the run, from 0 [default: the launcher's]
     #[arg(long, requires = "world")]
     pub(crate) rank: Option<u32>,
@@ -326,6 +341,240 @@ pub(crate) struct TrainArguments {
     /// Where rank 0 listens and the others come, with transport tcp [default: the launcher's]
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) master: Option<Master>,
+}
+
+/// What calibration can measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// Layers, host, update and packing, from recorded steps
+    Compute,
+    /// Messages between ranks, and all-reduces
+    AllReduce,
+    /// Whole steps with several settings
+    Steps,
+    /// Reading and decoding of images
+    Input,
+    /// How compute varies, over many steps
+    Jitter,
+    /// The noise scale of gradients
+    Noise,
+}
+
+/// An all-reduce by name, with its group and where hybrid changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AllReduceArgument(pub(crate) Algorithm);
+
+impl FromStr for AllReduceArgument {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "`{text}` is no all-reduce; write ring, halving-doubling, hierarchical:GROUP or \
+                 hybrid:GROUP:SIZE, such as hybrid:8:4MiB"
+            )
+        };
+        let mut parts = text.split(':');
+        let name = parts.next().unwrap_or_default();
+        let mut group = || -> Result<u32, String> {
+            parts
+                .next()
+                .and_then(|part| part.trim().parse().ok())
+                .filter(|g| *g > 0)
+                .ok_or_else(wrong)
+        };
+        let (inside, between) = (Inside::Direct, Between::Ring);
+        let algorithm = match name.trim() {
+            "ring" => Algorithm::Ring,
+            "halving-doubling" => Algorithm::HalvingDoubling,
+            "hierarchical" => Algorithm::Hierarchical { group: group()?, inside, between },
+            "hybrid" => {
+                let group = group()?;
+                let ring_from = parts.next().ok_or_else(wrong)?.trim().parse::<Bytes>();
+                let ring_from = ring_from.map_err(|error| error.to_string())?;
+                Algorithm::Hybrid { group, inside, between, ring_from }
+            }
+            _ => return Err(wrong()),
+        };
+        if parts.next().is_some() { Err(wrong()) } else { Ok(Self(algorithm)) }
+    }
+}
+
+/// A rule of fusion by name, or a threshold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FusionArgument(pub(crate) Fusion);
+
+impl FromStr for FusionArgument {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(Self(match text.trim() {
+            "tensor" => Fusion::Tensor,
+            "one-bucket" => Fusion::OneBucket,
+            size => match size.parse::<Bytes>() {
+                Ok(Bytes::ZERO) => return Err("0 B, expected a threshold above 0".to_owned()),
+                Ok(bytes) => Fusion::Threshold(bytes),
+                Err(error) => {
+                    return Err(format!("expected tensor, one-bucket or a size: {error}"));
+                }
+            },
+        }))
+    }
+}
+
+/// Overlap on or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    /// Buckets travel while backward goes on
+    On,
+    /// Buckets travel after backward
+    Off,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CalibrateArguments {
+    /// What is trained, and how ranks communicate: a configuration of `foretrain train` (TOML)
+    /// [default: ResNet-50 on a GPU, a small ResNet on a CPU, made-up images]
+    pub(crate) config: Option<PathBuf>,
+    /// The profile (JSON); the raw measurements come beside it
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// How long all may take, such as "5 min"
+    #[arg(long, value_name = "TIME", default_value = "5 min")]
+    pub(crate) time: SimDuration,
+    /// What to measure [default: all there is]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub(crate) only: Vec<Part>,
+    /// Batches of one rank at which layers are timed [default: the configuration's, halved and halved
+    /// again]
+    #[arg(long, value_name = "IMAGES", value_delimiter = ',',
+          value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) batches: Vec<u64>,
+    /// Sizes of messages and all-reduces
+    #[arg(long, value_delimiter = ',', default_value = "1 KiB..256 MiB")]
+    pub(crate) sizes: Vec<Sizes>,
+    /// All-reduces: ring, halving-doubling, hierarchical:GROUP, hybrid:GROUP:SIZE [default: those that
+    /// the ranks can do]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) all_reduce: Vec<AllReduceArgument>,
+    /// Rules of fusion for whole steps: a threshold, tensor or one-bucket [default: the configuration's]
+    #[arg(long, value_name = "RULE", value_delimiter = ',')]
+    pub(crate) fusion: Vec<FusionArgument>,
+    /// Overlap for whole steps [default: both]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub(crate) overlap: Vec<Switch>,
+    /// Steps of each run at most
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(5..=100_000))]
+    pub(crate) steps: u32,
+    /// Steps for the variation of compute at most
+    #[arg(long, value_name = "STEPS", default_value_t = 2000,
+          value_parser = clap::value_parser!(u32).range(20..=100_000))]
+    pub(crate) jitter_steps: u32,
+    /// Steps before those that count, in each run
+    #[arg(long, value_name = "STEPS", default_value_t = 3,
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) warmup_steps: u32,
+    /// The seed of orders and of the bootstrap
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// What one accelerator costs, such as "2.5 USD/h"
+    #[arg(long)]
+    pub(crate) price: Option<Price>,
+    /// What one accelerator and its share of the node draw, such as "700 W"
+    #[arg(long)]
+    pub(crate) power: Option<Power>,
+    /// Fit these raw measurements again, and measure nothing
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "recordings"])]
+    pub(crate) from: Option<PathBuf>,
+    /// Fit these recordings of `foretrain train`, of all ranks and any batches, and measure nothing
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "config")]
+    pub(crate) recordings: Vec<PathBuf>,
+    /// How to print the summary
+    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
+    pub(crate) format: ReportFormat,
+    #[command(flatten)]
+    pub(crate) launch: LaunchArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArguments {
+    /// A profile of `foretrain calibrate`, or - for stdin
+    pub(crate) profile: PathBuf,
+    /// Profiles whose all-reduces and steps it is held against, such as those of more nodes [default:
+    /// its own]
+    #[arg(long, value_name = "PROFILE", num_args = 1..)]
+    pub(crate) against: Vec<PathBuf>,
+    /// The largest mean error of steps, and of all-reduces
+    #[arg(long, value_name = "PERCENT", default_value = "5 %")]
+    pub(crate) threshold: Fraction,
+    /// The largest error of any step [default: none]
+    #[arg(long, value_name = "PERCENT")]
+    pub(crate) worst: Option<Fraction>,
+    /// How to print the comparison
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
+    /// Draw what was measured and what the simulator says (.svg or .png)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plot: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArguments {
+    #[command(subcommand)]
+    pub(crate) source: ImportSource,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImportSource {
+    /// What nccl-tests printed, or wrote as JSON, becomes a profile
+    NcclTests(NcclTestsArguments),
+    /// What NCCL wrote to NCCL_TOPO_DUMP_FILE becomes the cluster of a scenario, on stdout
+    NcclTopology(NcclTopologyArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NcclTestsArguments {
+    /// The output of all_reduce_perf, or - for stdin
+    pub(crate) file: PathBuf,
+    /// The profile (JSON); the raw measurements come beside it
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Ranks, where the output does not say
+    #[arg(long, requires = "nodes")]
+    pub(crate) ranks: Option<u32>,
+    /// Nodes, where the output does not say
+    #[arg(long, requires = "ranks")]
+    pub(crate) nodes: Option<u32>,
+    /// Take rows in place instead of out of place
+    #[arg(long)]
+    pub(crate) in_place: bool,
+    /// Take rows whose results were wrong
+    #[arg(long)]
+    pub(crate) accept_wrong: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NcclTopologyArguments {
+    /// The dump (XML), or - for stdin
+    pub(crate) file: PathBuf,
+    /// Nodes like it
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) nodes: u32,
+    /// The accelerator's name in the catalogue, where the dump does not tell
+    #[arg(long)]
+    pub(crate) accelerator: Option<String>,
+    /// Latency of NVLink, such as "3.4 us" [default: the catalogue's]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) nvlink_latency: Option<SimDuration>,
+    /// Latency of PCIe [default: the catalogue's]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) pcie_latency: Option<SimDuration>,
+    /// Latency between nodes [default: the catalogue's]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) network_latency: Option<SimDuration>,
+    /// Write every link, also where the machine is regular
+    #[arg(long)]
+    pub(crate) every_link: bool,
 }
 
 /// How a report is printed.

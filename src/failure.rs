@@ -14,6 +14,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// A scenario, profile, forecast or file of measurements is invalid: exit code 3.
     Invalid(String),
+    /// Measurements cannot support a profile: exit code 4.
+    Refused(String),
     /// The runtime failed, as when a disk is full: exit code 5.
     Runtime(String),
     /// A threshold was missed: exit code 6.
@@ -27,6 +29,7 @@ impl Failure {
     pub(crate) fn report(&self) -> ExitCode {
         if let Self::Usage(message)
         | Self::Invalid(message)
+        | Self::Refused(message)
         | Self::Runtime(message)
         | Self::Missed(message) = self
         {
@@ -40,6 +43,7 @@ impl Failure {
         match self {
             Self::Usage(_) => 2,
             Self::Invalid(_) => 3,
+            Self::Refused(_) => 4,
             Self::Runtime(_) => 5,
             Self::Missed(_) => 6,
             Self::ReaderGone => 0,

@@ -4,13 +4,16 @@
 //! [`failure::Failure`].
 
 mod allreduce;
+mod calibrate;
 mod cli;
 mod completions;
 mod failure;
 mod figure;
+mod import;
 mod output;
 mod plot;
 mod progress;
+mod ranks;
 mod recorded_trace;
 mod schema;
 mod simulate;
@@ -18,6 +21,7 @@ mod table;
 mod trace;
 mod train;
 mod validate;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -32,6 +36,9 @@ fn main() -> ExitCode {
         Command::Allreduce(arguments) => allreduce::run(&arguments),
         Command::Validate(arguments) => validate::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
+        Command::Calibrate(arguments) => calibrate::run(&arguments),
+        Command::Verify(arguments) => verify::run(&arguments),
+        Command::Import(arguments) => import::run(&arguments),
         Command::Plot(arguments) => plot::run(&arguments),
         Command::Trace(arguments) => recorded_trace::run(&arguments),
         Command::Schema(arguments) => schema::run(&arguments),

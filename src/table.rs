@@ -58,11 +58,23 @@ pub(crate) fn forecast(forecast: &Forecast) -> String {
 /// Who made a result: tool, scenario, hash, seed.
 pub(crate) fn header(header: &Header) -> String {
     let Header { version, scenario, scenario_hash, seed, engine, steps, .. } = header;
-    let hash = &scenario_hash[..HASH_DIGITS.min(scenario_hash.len())];
+    let hash = short(scenario_hash);
+    let profile = match &header.profile_hash {
+        None => "no profile".to_owned(),
+        Some(hashes) => {
+            let short: Vec<&str> = hashes.split(", ").map(short).collect();
+            format!("profile {}", short.join(", "))
+        }
+    };
     format!(
-        "{scenario}\nforetrain {version}, scenario {hash}, no profile, seed {seed}, \
+        "{scenario}\nforetrain {version}, scenario {hash}, {profile}, seed {seed}, \
          {steps} steps a point, engine {engine}\n"
     )
+}
+
+/// The digits of a hash that are shown to people.
+pub(crate) fn short(hash: &str) -> &str {
+    &hash[..HASH_DIGITS.min(hash.len())]
 }
 
 fn points(points: &[Point]) -> String {

@@ -3,10 +3,9 @@
 use std::time::SystemTime;
 
 use foretrain_sim::units::Fraction;
-use foretrain_trainer::communicator::tcp::{Meeting, TcpTransport};
 use foretrain_trainer::communicator::{self, ThreadTransport};
 use foretrain_trainer::config::{Config, Transport};
-use foretrain_trainer::launch::{self, Launch, LaunchFlags};
+use foretrain_trainer::launch::Launch;
 use foretrain_trainer::train::{
     Evaluation, Losses, News, NobodyWatches, Place, Report, Setup, TrainError, Watch,
 };
@@ -15,17 +14,14 @@ use serde_json::json;
 
 use crate::cli::{ReportFormat, TrainArguments};
 use crate::failure::{Failure, complain};
-use crate::{output, progress};
+use crate::{output, progress, ranks};
 
 pub(crate) fn run(arguments: &TrainArguments) -> Result<(), Failure> {
     let text = output::read_text(&arguments.config)?;
     let place = output::shown(&arguments.config);
     let config =
         Config::from_toml(&text).map_err(|error| Failure::Invalid(format!("{place}:{error}")))?;
-    let TrainArguments { rank, world, local_rank, .. } = *arguments;
-    let flags = LaunchFlags { rank, world, local_rank, master: arguments.master.clone() };
-    let launch = Launch::find(flags, |name| std::env::var(name).ok())
-        .map_err(|error| Failure::Usage(error.to_string()))?;
+    let launch = ranks::find(&arguments.launch)?;
     let report = match config.communication.transport {
         Transport::Threads => threads(config, &launch, &place)?,
         Transport::Tcp => over_tcp(config, &launch, &place)?,
@@ -50,12 +46,7 @@ type Outcome = (Report, Option<Fraction>);
 
 /// All ranks in this process.
 fn threads(config: Config, launch: &Launch, place: &str) -> Result<Option<Outcome>, Failure> {
-    if launch.world > 1 {
-        return Err(Failure::Usage(format!(
-            "this is {launch}, but with communication.transport = \"threads\" all ranks are in \
-             one process: set it to \"tcp\", or start one process and set training.ranks"
-        )));
-    }
+    ranks::only_one(launch)?;
     let world = config.training.ranks.unwrap_or(1);
     let setup = setup(config, world, place)?;
     let mut watch = Terminal::new(&setup);
@@ -68,72 +59,25 @@ fn threads(config: Config, launch: &Launch, place: &str) -> Result<Option<Outcom
 
 /// One rank of several processes, which meet over TCP; rank 0 has the report.
 fn over_tcp(config: Config, launch: &Launch, place: &str) -> Result<Option<Outcome>, Failure> {
-    let Launch { rank, world, .. } = *launch;
-    if world == 1 {
-        return Err(Failure::Usage(format!(
-            "this is {launch}, but communication.transport = \"tcp\" is for several processes: start \
-             them by torchrun, srun or mpirun, or each with --rank, --world and --master, or set it \
-             to \"threads\""
-        )));
-    }
-    let Some(master) = launch.master.clone() else {
-        return Err(Failure::Usage(format!(
-            "this is {launch}, and nobody says where its ranks meet: give --master HOST:PORT, or set \
-             MASTER_ADDR and MASTER_PORT, to the host of rank 0 and a free port there"
-        )));
-    };
-    let job = format!("{} {}", launch.job.as_deref().unwrap_or_default(), config.name);
-    let meeting = Meeting { rank, world, master, job, timeout: config.communication.timeout() };
-    let transport =
-        TcpTransport::connect(&meeting).map_err(|error| Failure::Runtime(error.to_string()))?;
-    let local_ranks = local_ranks().unwrap_or(transport.local_ranks());
+    let transport = ranks::meet(&config, launch)?;
+    let local_ranks = ranks::local_ranks().unwrap_or(transport.local_ranks());
     let seat = (launch.local_rank, local_ranks);
     let outcome = one_rank(config, transport, seat, &launch.to_string(), place)?;
-    Ok((rank == 0).then_some(outcome))
+    Ok((launch.rank == 0).then_some(outcome))
 }
 
 #[cfg(not(feature = "mpi"))]
 fn over_mpi(_: Config, _: &Launch, place: &str) -> Result<Option<Outcome>, Failure> {
-    Err(Failure::Usage(format!(
-        "{place}: `communication.transport`: this build has no MPI: build with `--features mpi`, \
-         or set it to \"tcp\" or \"threads\""
-    )))
+    Err(ranks::no_mpi(place))
 }
 
 /// One rank of several processes, which MPI connects; rank 0 has the report.
 #[cfg(feature = "mpi")]
 fn over_mpi(config: Config, launch: &Launch, place: &str) -> Result<Option<Outcome>, Failure> {
-    use foretrain_trainer::communicator::Transport as _;
-    use foretrain_trainer::communicator::mpi::MpiWorld;
-
-    let (world, transport) =
-        MpiWorld::initialize().map_err(|error| Failure::Runtime(error.to_string()))?;
-    let (rank, ranks) = (transport.rank(), transport.world());
-    let result: Result<_, Failure> = (|| {
-        if launch.world > 1 && (launch.rank, launch.world) != (rank, ranks) {
-            return Err(Failure::Usage(format!(
-                "this is {launch}, but MPI says rank {rank} of {ranks}: start all ranks by one mpirun"
-            )));
-        }
-        let who = match launch.world {
-            1 => format!("rank {rank} of {ranks} (from MPI)"),
-            _ => launch.to_string(),
-        };
-        let local_ranks = local_ranks().unwrap_or(ranks);
-        let local_rank = if launch.world > 1 { launch.local_rank } else { rank % local_ranks };
-        one_rank(config, transport, (local_rank, local_ranks), &who, place)
-    })();
-    match result {
-        Ok(outcome) => {
-            drop(world);
-            Ok((rank == 0).then_some(outcome))
-        }
-        Err(failure) => {
-            failure.report();
-            // Ends the others too, which may not know.
-            world.abort(i32::from(failure.code()))
-        }
-    }
+    let (rank, outcome) = ranks::over_mpi(launch, |transport, who, seat| {
+        one_rank(config, transport, seat, who, place)
+    })?;
+    Ok((rank == 0).then_some(outcome))
 }
 
 /// Trains as one rank of several processes; `who` names it, and which of how many ranks of this
@@ -162,26 +106,9 @@ fn one_rank<T: communicator::Transport + 'static>(
     Ok((report, setup.config().training.target_top1))
 }
 
-/// Ranks on this machine, if the launcher says so.
-fn local_ranks() -> Option<u32> {
-    launch::local_ranks(|name| std::env::var(name).ok())
-}
-
 fn setup(config: Config, world: u32, place: &str) -> Result<Setup, Failure> {
     let started = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-    Setup::new(config, world, &device(), &started).map_err(|error| failed(&error, place))
-}
-
-/// The processor's name, and how many of its cores there are.
-fn device() -> String {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = text.lines().find_map(|line| {
-        let (key, value) = line.split_once(':')?;
-        (key.trim() == "model name").then(|| value.trim().to_owned())
-    });
-    let model = model.unwrap_or_else(|| std::env::consts::ARCH.to_owned());
-    format!("{model}, {cores} cores")
+    Setup::new(config, world, &ranks::device(), &started).map_err(|error| failed(&error, place))
 }
 
 fn failed(error: &TrainError, place: &str) -> Failure {

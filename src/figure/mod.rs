@@ -8,10 +8,12 @@ mod canvas;
 mod panels;
 mod style;
 pub(crate) mod validation;
+mod verification;
 
 use std::path::Path;
 use std::sync::{Arc, Once};
 
+use foretrain_calibrate::verify::Verdict;
 use foretrain_sim::collective::Timing;
 use foretrain_sim::forecast::Forecast;
 use plotters::prelude::{FontStyle, SVGBackend};
@@ -72,6 +74,19 @@ pub(crate) fn draw_validation(
         let message =
             "nothing to draw: no set has several predicted sizes or numbers of accelerators";
         return Err(Failure::Invalid(message.to_owned()));
+    }
+    render(&figure, kind)
+}
+
+/// Draws what was measured beside what the simulator says.
+pub(crate) fn draw_verification(
+    verdict: &Verdict,
+    made: &str,
+    kind: Kind,
+) -> Result<Vec<u8>, Failure> {
+    let figure = verification::figure(verdict, made);
+    if figure.panels.is_empty() {
+        return Err(Failure::Invalid("nothing to draw: nothing could be compared".to_owned()));
     }
     render(&figure, kind)
 }

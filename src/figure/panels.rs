@@ -209,8 +209,12 @@ fn subtitle(forecasts: &[Forecast]) -> String {
         .map(|forecast| {
             let header = &forecast.foretrain;
             let hash = header.scenario_hash.get(..12).unwrap_or(&header.scenario_hash);
+            let profile = match &header.profile_hash {
+                None => "no profile".to_owned(),
+                Some(hash) => format!("profile {}", hash.get(..12).unwrap_or(hash)),
+            };
             format!(
-                "foretrain {}, scenario {hash}, no profile, seed {}",
+                "foretrain {}, scenario {hash}, {profile}, seed {}",
                 header.version, header.seed
             )
         })

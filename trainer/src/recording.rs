@@ -177,6 +177,7 @@ mod tests {
                 backward_flop: None,
             }],
             tensors: vec!["fc.weight".to_owned()],
+            tensor_elements: vec![1],
             buckets: vec![BucketEntry { tensors: vec![0], bytes: 4 }],
         }
     }

@@ -34,13 +34,13 @@ impl Estimate {
 
     /// Whether `truth` lies in the interval.
     #[must_use]
-    pub fn covers(self, truth: f64) -> bool {
+    pub fn contains(self, truth: f64) -> bool {
         (self.low..=self.high).contains(&truth)
     }
 
-    /// Half the width of the interval over the value; how sure it is.
+    /// The width of the interval over the value; how sure it is.
     #[must_use]
-    pub fn relative_half_width(self) -> f64 {
-        (self.high - self.low) / 2.0 / self.value.abs()
+    pub fn relative_width(self) -> f64 {
+        (self.high - self.low) / self.value.abs()
     }
 }

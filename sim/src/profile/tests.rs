@@ -233,6 +233,6 @@ fn estimates_turn_over_and_scale() {
     let estimate = Estimate { value: 2.0, low: 1.0, high: 4.0 };
     assert_eq!(estimate.inverse(), Estimate { value: 0.5, low: 0.25, high: 1.0 });
     assert_eq!(estimate.scaled(2.0), Estimate { value: 4.0, low: 2.0, high: 8.0 });
-    assert!(estimate.covers(1.0) && !estimate.covers(4.1));
-    assert_eq!(estimate.relative_half_width(), 0.75);
+    assert!(estimate.contains(1.0) && !estimate.contains(4.1));
+    assert_eq!(estimate.relative_width(), 1.5);
 }

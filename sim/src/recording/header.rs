@@ -76,6 +76,9 @@ pub struct Header {
     pub instructions: Vec<Instruction>,
     /// The names of all parameter tensors; events name a tensor by its place, from 0.
     pub tensors: Vec<String>,
+    /// The parameters of each of these tensors, if they are counted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tensor_elements: Vec<u64>,
     /// Which tensors travel together, in the order of the backward pass; events name a bucket by
     /// its place, from 0.
     pub buckets: Vec<BucketEntry>,

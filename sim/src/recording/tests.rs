@@ -33,6 +33,7 @@ fn header() -> Header {
             instruction("loss", "loss", None),
         ],
         tensors: vec!["conv1.weight".to_owned(), "fc.weight".to_owned(), "fc.bias".to_owned()],
+        tensor_elements: vec![6, 4, 1],
         buckets: vec![BucketEntry { tensors: vec![2, 1, 0], bytes: 44 }],
     }
 }

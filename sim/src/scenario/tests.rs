@@ -53,8 +53,8 @@ fn misspelt_keys_and_values_are_found() {
     assert_eq!(
         error("[training]", "[trainning]"),
         "6:2: `trainning`: unknown key `trainning`: did you mean `training`? Expected one of name, \
-         source, cluster, accelerator, training, compute, allreduce, fusion, input, jitter, cost, \
-         simulation, sweep, variant, published"
+         source, profile, cluster, accelerator, training, compute, allreduce, fusion, input, jitter, \
+         cost, simulation, sweep, variant, published"
     );
     let message = error("\"dgx-1-v100\"", "\"dgx1-v100\"");
     assert!(

@@ -66,18 +66,6 @@ impl<T: Transport> HostCommunicator<T> {
         Ok(Self { endpoint: Endpoint::new(transport, timeout), all_reduce, algorithm })
     }
 
-    /// Does all-reduces another way from now on; to be called by all ranks between the same
-    /// collectives.
-    ///
-    /// # Errors
-    /// So many ranks cannot run the algorithm; the way stays as it was.
-    pub fn set_all_reduce(&mut self, all_reduce: AllReduce) -> Result<(), UnsupportedAllReduce> {
-        all_reduce.check(self.endpoint.world())?;
-        self.algorithm = format!("{all_reduce:?}");
-        self.all_reduce = all_reduce;
-        Ok(())
-    }
-
     fn sum<E: Element>(&mut self, name: &str, values: &mut [E]) -> Result<(), CommunicatorError> {
         let bytes = size_of_val(values);
         let (world, rank) = (self.endpoint.world(), self.endpoint.rank());
@@ -96,6 +84,21 @@ impl<T: Transport> HostCommunicator<T> {
             Route::Hierarchical { group, inside, between } => {
                 passes.hierarchical((world, rank), group, inside, between)?;
             }
+        }
+        self.endpoint.end()
+    }
+
+    fn pair<E: Element>(
+        &mut self,
+        name: &str,
+        other: u32,
+        values: &mut [E],
+    ) -> Result<(), CommunicatorError> {
+        let what = (Operation::AllReduce, E::TYPE, size_of_val(values));
+        self.endpoint.begin(name, "pair", what)?;
+        // The first rank, and the one `other` after it.
+        if let Some(pair) = Group::of(Teams::leaders(2, other), self.endpoint.rank()) {
+            Passes { endpoint: &mut self.endpoint, values }.ring(&pair)?;
         }
         self.endpoint.end()
     }
@@ -193,6 +196,27 @@ impl<T: Transport> Communicator for HostCommunicator<T> {
 
     fn world(&self) -> u32 {
         self.endpoint.world()
+    }
+
+    fn set_all_reduce(&mut self, all_reduce: AllReduce) -> Result<(), UnsupportedAllReduce> {
+        all_reduce.check(self.endpoint.world())?;
+        self.algorithm = format!("{all_reduce:?}");
+        self.all_reduce = all_reduce;
+        Ok(())
+    }
+
+    fn sum_with_first(
+        &mut self,
+        name: &str,
+        other: u32,
+        values: Buffer<'_>,
+    ) -> Result<(), CommunicatorError> {
+        match values {
+            Buffer::F16(values) => self.pair(name, other, values),
+            Buffer::Bf16(values) => self.pair(name, other, values),
+            Buffer::F32(values) => self.pair(name, other, values),
+            Buffer::F64(values) => self.pair(name, other, values),
+        }
     }
 
     fn all_reduce(&mut self, name: &str, values: Buffer<'_>) -> Result<(), CommunicatorError> {

@@ -53,6 +53,7 @@ mod error;
 mod group;
 mod header;
 mod host;
+mod lent;
 #[cfg(feature = "mpi")]
 pub mod mpi;
 mod passes;
@@ -67,6 +68,7 @@ pub use algorithm::{AllReduce, UnsupportedAllReduce};
 pub use buffer::Buffer;
 pub use error::{Absence, CommunicatorError};
 pub use host::{CommunicatorSettings, HostCommunicator, SettingsError};
+pub use lent::{Lent, Return, lend};
 pub use threads::ThreadTransport;
 pub use transport::{Event, Refused, Transport};
 
@@ -87,11 +89,30 @@ pub trait Communicator: Send {
     /// How many ranks there are.
     fn world(&self) -> u32;
 
+    /// Does all-reduces another way from now on; to be called by all ranks between the same
+    /// collectives.
+    ///
+    /// # Errors
+    /// So many ranks cannot run the algorithm; the way stays as it was.
+    fn set_all_reduce(&mut self, all_reduce: AllReduce) -> Result<(), UnsupportedAllReduce>;
+
     /// Replaces `values` by the sum over all ranks: the same bits on each.
     ///
     /// # Errors
     /// A rank is missing, or does something else.
     fn all_reduce(&mut self, name: &str, values: Buffer<'_>) -> Result<(), CommunicatorError>;
+
+    /// Replaces the `values` of rank 0 and of `other` by their sum, by a ring of two: what a message
+    /// between the two takes, both ways at once. Other ranks have no part in it, but must call it.
+    ///
+    /// # Errors
+    /// A rank is missing, or does something else.
+    fn sum_with_first(
+        &mut self,
+        name: &str,
+        other: u32,
+        values: Buffer<'_>,
+    ) -> Result<(), CommunicatorError>;
 
     /// Replaces `values` by those of rank 0.
     ///

@@ -245,7 +245,7 @@ impl Config {
         self.data.check(image_size, self.network.classes)?;
         self.training.check()?;
         self.communication.check()?;
-        if self.communication.backend.is_some() && self.training.device == DeviceName::Cpu {
+        if self.communication.backend.is_some() && self.training.device != DeviceName::Cuda {
             let problem = "this is for training.device cuda: leave it out";
             return Err(Problem::new("communication.backend", problem));
         }

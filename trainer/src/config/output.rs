@@ -37,6 +37,13 @@ pub struct RecordingConfig {
     /// `recording.rank0.jsonl`.
     #[serde(default = "recording_file")]
     pub file: PathBuf,
+    /// Whether norms of gradients are recorded, which take time of the step on a CPU; true by default.
+    #[serde(default = "yes")]
+    pub norms: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 fn recording_file() -> PathBuf {

@@ -1,5 +1,7 @@
 //! `[training]`: how much is computed, in which precision, and when it ends.
 
+use std::path::PathBuf;
+
 use foretrain_sim::located::Problem;
 use foretrain_sim::recording::NumberFormat;
 use foretrain_sim::units::Fraction;
@@ -18,6 +20,9 @@ pub enum DeviceName {
     Cpu,
     /// NVIDIA GPUs, one a rank.
     Cuda,
+    /// A replay of a profile's layer times, which computes nothing: for measuring communication where
+    /// there are more ranks than cores.
+    Paced,
 }
 
 /// How much is computed, in which precision, and when it ends.
@@ -35,6 +40,8 @@ pub struct TrainingConfig {
     pub epochs: f64,
     /// What computes.
     pub device: DeviceName,
+    /// The profile whose layer times a paced device replays.
+    pub pace: Option<PathBuf>,
     /// How a step's work is given to a GPU: as one graph, which is the default, or kernel by kernel.
     pub launch: Option<Launch>,
     /// The format of activations and gradients. Arithmetic, master weights, statistics and updates
@@ -63,6 +70,7 @@ impl Default for TrainingConfig {
             ranks: None,
             epochs: 90.0,
             device: DeviceName::default(),
+            pace: None,
             launch: None,
             precision: NumberFormat::F32,
             label_smoothing: 0.0,
@@ -96,6 +104,10 @@ impl TrainingConfig {
         require(self.steps_max != Some(0), "steps_max", at_least_1)?;
         let fits = self.launch.is_none() || self.device == DeviceName::Cuda;
         require(fits, "launch", "this is for device cuda: leave it out")?;
+        let paced = self.device == DeviceName::Paced;
+        require(paced || self.pace.is_none(), "pace", "this is for device paced: leave it out")?;
+        let problem = "the profile whose layer times are replayed is missing: give it";
+        require(!paced || self.pace.is_some(), "pace", problem)?;
         let smoothing = self.label_smoothing;
         let problem = format!("{smoothing}, expected at least 0 and below 1");
         require((0.0..1.0).contains(&smoothing), "label_smoothing", &problem)?;

@@ -2,10 +2,12 @@
 //!
 //! An [`Executor`] holds the activations, the weights that are computed with, the gradients and the
 //! state of batch norms of one rank, on one device. It knows nothing of ranks, optimizers or time:
-//! [`crate::step`] drives it. There is one for CPUs ([`cpu`]) and one for NVIDIA GPUs ([`cuda`]).
+//! [`crate::step`] drives it. There is one for CPUs ([`cpu`]), one for NVIDIA GPUs ([`cuda`]), and one that only
+//! replays recorded times ([`paced`]).
 
 pub mod cpu;
 pub mod cuda;
+pub mod paced;
 
 use std::num::NonZeroUsize;
 use std::ops::Range;

@@ -167,7 +167,7 @@ impl HostReplica {
             self.set_running_statistics(&before)?;
         }
         timeline.span(start_ns, |span| EventKind::Optimizer { span });
-        if timeline.is_on() {
+        if timeline.wants_norms() {
             let scale_sq = f64::from(loss_scale).powi(2);
             let averaged: f64 = summed.iter().map(|(_, summed)| summed.sum().square_sum()).sum();
             // A rank's own mean is over the world-th part of the images.
@@ -291,7 +291,7 @@ impl HostReplica {
         timeline: &Timeline,
     ) -> Result<Away, ExecutorError> {
         let own = self.executor.take_bucket(bucket)?;
-        if timeline.is_on() {
+        if timeline.wants_norms() {
             *local_square_sum += own.square_sum();
         }
         let format = self.settings.wire;

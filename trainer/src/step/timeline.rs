@@ -11,6 +11,7 @@ pub struct Timeline {
     rank: u32,
     step: u64,
     on: bool,
+    norms: bool,
     events: Vec<Event>,
 }
 
@@ -18,7 +19,7 @@ impl Timeline {
     /// A timeline that is off; times count from `start`.
     #[must_use]
     pub const fn new(start: Instant, rank: u32) -> Self {
-        Self { start, rank, step: 0, on: false, events: Vec::new() }
+        Self { start, rank, step: 0, on: false, norms: true, events: Vec::new() }
     }
 
     /// The moment from which times count.
@@ -31,6 +32,18 @@ impl Timeline {
     #[must_use]
     pub const fn is_on(&self) -> bool {
         self.on
+    }
+
+    /// Whether norms of gradients are kept with events. Where the host computes them, they take time of
+    /// the step.
+    #[must_use]
+    pub const fn wants_norms(&self) -> bool {
+        self.on && self.norms
+    }
+
+    /// Keeps norms, or not.
+    pub const fn set_norms(&mut self, norms: bool) {
+        self.norms = norms;
     }
 
     /// What follows belongs to `step` and is kept if `on`.

@@ -13,6 +13,7 @@ mod data;
 mod device_tests;
 mod error;
 mod evaluate;
+mod input;
 mod log;
 mod rank;
 mod record;
@@ -25,7 +26,7 @@ mod world;
 
 pub use error::TrainError;
 pub use setup::Setup;
-pub use world::{Place, run};
+pub use world::{Place, all_reduce, run, run_rank};
 
 use std::path::PathBuf;
 

@@ -40,6 +40,7 @@ impl RankRun<'_> {
             let start = self.timeline.start();
             self.recorder = Some(Recorder::create(&path, &header, steps, start)?);
         }
+        self.timeline.set_norms(recording.norms);
         Ok(true)
     }
 

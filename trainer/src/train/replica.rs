@@ -22,6 +22,7 @@ use crate::executor::cuda::driver::Gpu;
 use crate::executor::cuda::executor::DeviceExecutor;
 use crate::executor::cuda::lower::ByteScale;
 use crate::executor::cuda::step::{DeviceStep, Travel};
+use crate::executor::paced::PacedExecutor;
 use crate::loss_scale::LossScaler;
 use crate::model::Weights;
 use crate::optimizer::Optimizer;
@@ -55,7 +56,9 @@ pub(super) fn build(
         dropout_key: streams.stream("run", "dropout").next_u64(),
     };
     match config.training.device {
-        DeviceName::Cpu => on_host(setup, communication, seat, settings, weights),
+        DeviceName::Cpu | DeviceName::Paced => {
+            on_host(setup, communication, seat, settings, weights)
+        }
         #[cfg(test)]
         DeviceName::Cuda if setup.is_emulated => {
             use crate::executor::cuda::emulator::device::EmulatedDevice;
@@ -108,6 +111,10 @@ fn on_host(
 fn executor(setup: &Setup, pool: &Arc<ThreadPool>) -> Result<Box<dyn Executor>, TrainError> {
     let (plan, buckets) = (Arc::clone(&setup.plan), Arc::clone(&setup.buckets));
     let (settings, pool) = (setup.executor_settings(), Arc::clone(pool));
+    if let Some(pace) = &setup.pace {
+        let (format, pace) = (setup.config.training.precision, pace.clone());
+        return Ok(Box::new(PacedExecutor::new(plan, &buckets, settings, format, pace)));
+    }
     Ok(match setup.config.training.precision {
         NumberFormat::F32 => Box::new(CpuExecutor::<f32>::new(plan, buckets, settings, pool)?),
         NumberFormat::F16 => Box::new(CpuExecutor::<f16>::new(plan, buckets, settings, pool)?),

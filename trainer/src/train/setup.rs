@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use foretrain_sim::fusion::Fusion;
 use foretrain_sim::located::Problem;
+use foretrain_sim::profile::Profile;
 use foretrain_sim::recording::{self, BucketEntry, Header, NumberFormat};
 use foretrain_sim::workload::{Architecture, Network, Shape, Size};
 
@@ -16,6 +17,7 @@ use crate::data::augment::{Layout, Preparation};
 use crate::data::sampler::{Purpose, Sampler};
 use crate::data::source::Source;
 use crate::executor::ExecutorSettings;
+use crate::executor::paced::Pace;
 use crate::optimizer::Rule;
 use crate::plan::buckets::Buckets;
 use crate::plan::{Kind, Plan};
@@ -37,6 +39,8 @@ pub struct Setup {
     pub(super) eval_preparation: Arc<Preparation>,
     pub(super) fingerprint: Fingerprint,
     pub(super) tensors: Vec<ModelTensor>,
+    /// What a paced device replays.
+    pub(super) pace: Option<Pace>,
     /// The processor, in words.
     pub(super) device: String,
     /// When the run started, as a date and time of ISO 8601.
@@ -91,6 +95,7 @@ impl Setup {
         fingerprint.insert("data.train_samples", train.len());
         fingerprint.insert("network.classes", classes);
         let tensors = model_tensors(&network);
+        let pace = pace(&config, &plan, world)?;
         Ok(Self {
             config,
             world,
@@ -105,6 +110,7 @@ impl Setup {
             eval_preparation: Arc::new(eval_preparation),
             fingerprint,
             tensors,
+            pace,
             device: device.to_owned(),
             started: started.to_owned(),
             #[cfg(test)]
@@ -140,6 +146,38 @@ impl Setup {
     #[must_use]
     pub fn buckets(&self) -> usize {
         self.buckets.all().len()
+    }
+
+    /// The same without images to evaluate on, for runs that are to be timed.
+    #[must_use]
+    pub fn without_evaluation(mut self) -> Self {
+        self.eval = None;
+        self
+    }
+
+    /// The name of the update rule.
+    #[must_use]
+    pub const fn optimizer_name(&self) -> &'static str {
+        match self.config.optimizer {
+            Rule::Momentum(_) => "momentum",
+            Rule::Lars(_) => "lars",
+        }
+    }
+
+    /// What a step executes, in forward order: name, operation, and the parameter tensors with their
+    /// elements.
+    #[must_use]
+    pub fn layers(&self) -> Vec<(String, String, Vec<(String, u64)>)> {
+        let parameters = self.plan.parameters();
+        let layer = |instruction: &crate::plan::Instruction| {
+            let tensors = instruction.kind.parameters().map(|id| {
+                let tensor = &parameters[id.get()];
+                (tensor.name.clone(), tensor.elements() as u64)
+            });
+            let operation = operation(&instruction.kind).to_owned();
+            (instruction.name.clone(), operation, tensors.collect())
+        };
+        self.plan.instructions().iter().map(layer).collect()
     }
 
     /// What all ranks must have been told alike: whatever changes results or the order of collectives.
@@ -203,16 +241,16 @@ impl Setup {
             wire: config.wire(),
             device: self.device.clone(),
             threads: threads.get() as u32,
-            optimizer: match config.optimizer {
-                Rule::Momentum(_) => "momentum".to_owned(),
-                Rule::Lars(_) => "lars".to_owned(),
-            },
+            optimizer: self.optimizer_name().to_owned(),
             fusion: fusion(&config.communication.fusion()),
             algorithm: algorithm.to_owned(),
             seed: config.seed,
             started: self.started.clone(),
             instructions: self.instructions(batch),
             tensors: self.plan.parameters().iter().map(|tensor| tensor.name.clone()).collect(),
+            tensor_elements: (self.plan.parameters().iter())
+                .map(|tensor| tensor.elements() as u64)
+                .collect(),
             buckets: self.bucket_entries(config.wire()),
         }
     }
@@ -241,6 +279,19 @@ impl Setup {
         };
         self.plan.instructions().iter().map(entry).collect()
     }
+}
+
+/// What a paced device replays, from the profile that the configuration names.
+fn pace(config: &Config, plan: &Plan, world: u32) -> Result<Option<Pace>, TrainError> {
+    let Some(path) = &config.training.pace else { return Ok(None) };
+    let read = || -> Result<Pace, String> {
+        let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+        let profile = Profile::read(&text).map_err(|error| error.to_string())?;
+        let compute = profile.compute.ok_or("it has no layer times: calibrate again")?;
+        Pace::new(plan, &compute, u64::from(config.per_rank_batch(world)))
+    };
+    let problem = |reason| Problem::new("training.pace", format!("{}: {reason}", path.display()));
+    Ok(Some(read().map_err(problem)?))
 }
 
 fn fusion(rule: &Fusion) -> String {

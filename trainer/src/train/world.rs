@@ -34,6 +34,22 @@ impl<T> std::fmt::Debug for Place<T> {
     }
 }
 
+/// Trains as the one rank of `communicator`, whose all-reduces are done as they are set there: for
+/// several runs among ranks that stay connected. The rank is the `local_rank`-th of `local_ranks` on
+/// its machine.
+///
+/// # Errors
+/// Whatever made the rank fail.
+pub fn run_rank(
+    setup: &Setup,
+    communicator: Box<dyn Communicator>,
+    (local_rank, local_ranks): (u32, u32),
+    watch: &mut dyn Watch,
+) -> Result<Report, TrainError> {
+    let seat = Seat { local_ranks, local_rank };
+    RankRun::new(setup, communicator, seat, Instant::now())?.run(watch)
+}
+
 /// Trains until the end of the schedule, the target or the limit of steps.
 ///
 /// # Errors
@@ -65,7 +81,8 @@ fn communicator<T: Transport + 'static>(
 }
 
 /// What the configuration calls an algorithm.
-pub(super) fn all_reduce(config: &CommunicationConfig) -> AllReduce {
+#[must_use]
+pub fn all_reduce(config: &CommunicationConfig) -> AllReduce {
     use foretrain_sim::collective::{Algorithm as Simulated, Between, Inside};
     let group = config.group.unwrap_or(1);
     let (inside, between) = (Inside::Direct, Between::Ring);

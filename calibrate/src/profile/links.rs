@@ -1,0 +1,144 @@
+//! Curves of message times, and points of all-reduces.
+
+use foretrain_sim::profile::{
+    CollectiveProfile, CurvePoint, Estimate, HeldOutError, LinkProfile, LinkProfiles, LinkRange,
+};
+
+use super::{Fitting, Refused};
+use crate::fit::curve::{CurveFit, SizeSamples, fit_curve};
+use crate::fit::estimate::median_estimate;
+use crate::fit::series;
+use crate::measurements::{CollectiveSeries, LinkSeries, Scope, SizeSeries};
+
+/// Fewer sizes than this show no protocol switches.
+const SIZES_WISHED: usize = 8;
+
+impl Fitting<'_> {
+    /// The links that were measured.
+    pub(super) fn links(&mut self) -> Result<LinkProfiles, Refused> {
+        let mut profiles = LinkProfiles::default();
+        for LinkSeries { scope, sizes } in &self.measurements.links {
+            let fit = self.curve(sizes, &scope.to_string())?;
+            let link = Some(profile(&fit));
+            match scope {
+                Scope::IntraNode => profiles.intra_node = link,
+                Scope::InterNode => profiles.inter_node = link,
+            }
+        }
+        Ok(profiles)
+    }
+
+    fn curve(&mut self, sizes: &[SizeSeries], about: &str) -> Result<CurveFit, Refused> {
+        let samples: Vec<SizeSamples> = sizes
+            .iter()
+            .map(|size| SizeSamples {
+                message_bytes: size.message_bytes,
+                seconds: size.seconds.clone(),
+            })
+            .collect();
+        let fit = fit_curve(&samples, &self.streams, about).map_err(Refused::of(about))?;
+        if sizes.len() < SIZES_WISHED {
+            let message = format!(
+                "{} sizes were measured, and fewer than {SIZES_WISHED} may hide where the protocol \
+                 changes: measure more sizes",
+                sizes.len()
+            );
+            self.warn("too-few-sizes", about, message);
+        }
+        for found in series::falls(&fit) {
+            self.warn(found.code(), about, found);
+        }
+        // Of all sizes, how many were slow at first: once is chance.
+        let slow = sizes.iter().filter(|size| series::warm_up(&size.seconds).is_some()).count();
+        if slow > sizes.len() / 2 {
+            let message = format!(
+                "the first repeats of {slow} of {} sizes were slow: warm up for longer",
+                sizes.len()
+            );
+            self.warn("warm-up", about, message);
+        }
+        let drifts: Vec<f64> = sizes
+            .iter()
+            .filter_map(|size| match series::drift(&size.seconds) {
+                Some(series::Finding::Drift { relative_change, .. }) => Some(relative_change),
+                _ => None,
+            })
+            .collect();
+        if drifts.len() > sizes.len() / 2 {
+            let mean = 100.0 * drifts.iter().sum::<f64>() / drifts.len() as f64;
+            let message = format!(
+                "{} of {} sizes changed by {mean:.1} % on average from the first repeat to the last: \
+                 measure again once clocks and temperature are steady",
+                drifts.len(),
+                sizes.len()
+            );
+            self.warn("drift", about, message);
+        }
+        Ok(fit)
+    }
+
+    /// The medians of whole all-reduces.
+    pub(super) fn collectives(&mut self) -> Result<Vec<CollectiveProfile>, Refused> {
+        let all = self.measurements.collectives.iter();
+        all.map(|series| {
+            let CollectiveSeries { all_reduce, ranks, ranks_per_node, sizes } = series;
+            let points =
+                sizes.iter().map(|size| point(size, &format!("all-reduce by {all_reduce}")));
+            Ok(CollectiveProfile {
+                all_reduce: *all_reduce,
+                ranks: *ranks,
+                ranks_per_node: *ranks_per_node,
+                points: points.collect::<Result<Vec<_>, _>>()?,
+            })
+        })
+        .collect()
+    }
+}
+
+fn point(size: &SizeSeries, about: &str) -> Result<CurvePoint, Refused> {
+    let SizeSeries { message_bytes, seconds } = size;
+    let time = match seconds.as_slice() {
+        // A table of medians, as others print it.
+        [only] if only.is_finite() && *only > 0.0 => Some(Estimate::exact(*only)),
+        all => median_estimate(all),
+    };
+    let time = time.ok_or_else(|| {
+        let reason = format!(
+            "{} repeats of {message_bytes} bytes, of which one is not a time above 0, or there are \
+             none: measure again",
+            seconds.len()
+        );
+        Refused::new(about, reason)
+    })?;
+    let repeats = seconds.len() as u32;
+    Ok(CurvePoint { message_bytes: *message_bytes, time_us: time.scaled(1e6), repeats })
+}
+
+/// A curve as a profile has it.
+fn profile(fit: &CurveFit) -> LinkProfile {
+    let ranges = fit.segments.iter().enumerate().map(|(index, segment)| LinkRange {
+        // The first holds for smaller messages too.
+        from_bytes: if index == 0 { 0 } else { segment.from_bytes },
+        latency_us: segment.latency_s.scaled(1e6),
+        gbyte_per_s: rate(segment.seconds_per_byte).scaled(1e-9),
+    });
+    let held_out = &fit.held_out;
+    LinkProfile {
+        ranges: ranges.collect(),
+        held_out: HeldOutError {
+            points: held_out.points as u32,
+            median_percent: 100.0 * held_out.median_abs_relative_error,
+            max_percent: 100.0 * held_out.max_abs_relative_error,
+        },
+        measured_bytes: (fit.smallest_bytes, fit.largest_bytes),
+    }
+}
+
+/// Where messages take no more time for more bytes, no rate can be told: as fast as anything is.
+const SECONDS_PER_BYTE_MIN: f64 = 1e-15;
+
+fn rate(seconds_per_byte: Estimate) -> Estimate {
+    let Estimate { value, low, high } = seconds_per_byte;
+    let least = |value: f64| value.max(SECONDS_PER_BYTE_MIN);
+    Estimate { value: least(value), low: least(low), high: least(high) }.inverse()
+}

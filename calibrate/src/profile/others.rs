@@ -1,0 +1,142 @@
+//! Variation, input and noise of gradients.
+
+use foretrain_sim::profile::{Estimate, GradientNoise, InputProfile, JitterProfile};
+
+use super::{Fitting, Refused};
+use crate::fit::distribution::{FEWEST_VALUES, fit_distribution};
+use crate::fit::estimate::{median_estimate, percentile_bootstrap};
+use crate::fit::robust::median;
+use crate::fit::series::{self, Finding};
+use crate::measurements::{ComputeSeries, InputSeries, NormSeries};
+
+/// More steps than this say no more of a distribution.
+const VALUES_MAX: usize = 4000;
+
+impl Fitting<'_> {
+    /// How compute varies: each rank about its own median.
+    pub(super) fn jitter(&mut self) -> Result<Option<JitterProfile>, Refused> {
+        let about = "variation of compute";
+        let length = |series: &ComputeSeries| series.rank_compute_ns.first().map_or(0, Vec::len);
+        let alone = self.measurements.compute.iter().filter(|series| !series.overlap);
+        let Some(longest) = alone.max_by_key(|series| length(series)) else { return Ok(None) };
+        if length(longest) < FEWEST_VALUES {
+            return Ok(None);
+        }
+        let ranks: Vec<(u32, Vec<f64>)> = (0..)
+            .zip(&longest.rank_compute_ns)
+            .map(|(rank, times)| (rank, times.iter().map(|ns| *ns as f64).collect()))
+            .collect();
+        let slow = series::slow_ranks(&ranks);
+        let slow_ranks = slow.iter().filter_map(|found| match found {
+            Finding::SlowRank { rank, times_slower, .. } => Some((*rank, *times_slower)),
+            _ => None,
+        });
+        let slow_ranks = slow_ranks.collect();
+        for found in slow {
+            self.warn(found.code(), about, found);
+        }
+        let factors: Vec<Vec<f64>> = ranks
+            .iter()
+            .map(|(_, times)| {
+                let middle = median(times);
+                times.iter().map(|time| time / middle).collect()
+            })
+            .collect();
+        for (rank, factors) in factors.iter().enumerate() {
+            let about = format!("{about} of rank {rank}");
+            let found =
+                [series::drift(factors), series::warm_up(factors), series::dependence(factors)];
+            for found in found.into_iter().flatten() {
+                self.warn(found.code(), &about, found);
+            }
+        }
+        let lag_1 = |factors: &Vec<f64>| {
+            series::autocorrelation(factors, 1).first().copied().unwrap_or_default()
+        };
+        let autocorrelation = factors.iter().map(lag_1).sum::<f64>() / factors.len() as f64;
+        let all: Vec<f64> = factors.concat();
+        let every = all.len().div_ceil(VALUES_MAX);
+        let some: Vec<f64> = all.iter().copied().step_by(every).collect();
+        let fit = fit_distribution(&some, &self.streams, about).map_err(Refused::of(about))?;
+        let Some(best) = fit.best() else { return Ok(None) };
+        Ok(Some(JitterProfile {
+            distribution: fit.drawable,
+            variation: fit.variation,
+            best: best.shape.name().to_owned(),
+            ks_distance: best.ks_statistic,
+            ks_probability: best.ks_probability,
+            autocorrelation,
+            steps: all.len() as u64,
+            slow_ranks,
+        }))
+    }
+
+    /// How images come.
+    pub(super) fn input(&mut self) -> Result<Option<InputProfile>, Refused> {
+        let Some(input) = &self.measurements.input else { return Ok(None) };
+        let InputSeries { data, decode_s_per_image, read_s_per_image, .. } = input;
+        let decode = median_estimate(decode_s_per_image).ok_or_else(|| {
+            let reason = format!(
+                "{} times of decoding, expected at least 2 above 0: measure again",
+                decode_s_per_image.len()
+            );
+            Refused::new("input", reason)
+        })?;
+        Ok(Some(InputProfile {
+            decode_us_per_image: decode.scaled(1e6),
+            read_us_per_image: median_estimate(read_s_per_image).map(|time| time.scaled(1e6)),
+            workers_per_node: input.workers_per_node,
+            prefetch_batches: input.prefetch_batches,
+            data: data.clone(),
+        }))
+    }
+
+    /// The gradient noise scale S / |G|², with b and B images behind local and averaged gradients:
+    ///
+    /// ```text
+    /// |G|² = (B ‖g_B‖² − b ‖g_b‖²) / (B − b)
+    /// S    = (‖g_b‖² − ‖g_B‖²) / (1/b − 1/B)
+    /// ```
+    ///
+    /// each averaged over steps before they are divided (McCandlish et al. 2018, arXiv 1812.06162,
+    /// appendix A.1).
+    pub(super) fn gradient_noise(&mut self) -> Option<GradientNoise> {
+        let norms = self.measurements.norms.as_ref()?;
+        let NormSeries { first_step, per_rank_batch, global_batch, local_and_averaged } = norms;
+        let (b, all) = (*per_rank_batch as f64, *global_batch as f64);
+        let about = "gradient noise";
+        if *global_batch <= *per_rank_batch || local_and_averaged.is_empty() {
+            return None;
+        }
+        let scale = move |steps: &[(f64, f64)]| {
+            let count = steps.len() as f64;
+            let local = steps.iter().map(|norms| norms.0).sum::<f64>() / count;
+            let averaged = steps.iter().map(|norms| norms.1).sum::<f64>() / count;
+            let squared = (all * averaged - b * local) / (all - b);
+            let noise = (local - averaged) / (b.recip() - all.recip());
+            noise / squared
+        };
+        let scale_images =
+            percentile_bootstrap(local_and_averaged, scale, &self.streams, "gradient noise");
+        let Estimate { value, low, .. } = scale_images;
+        if !(value.is_finite() && value > 0.0) {
+            let message = format!(
+                "the noise scale comes out as {value:.0} images, which no scale is: the {} steps say too \
+                 little; take more, or more ranks",
+                local_and_averaged.len()
+            );
+            self.warn("noise-scale", about, message);
+            return None;
+        }
+        if low <= 0.0 {
+            let message = "the interval of the noise scale reaches below 0: take more steps";
+            self.warn("noise-scale", about, message);
+        }
+        let last = first_step + local_and_averaged.len() as u64 - 1;
+        Some(GradientNoise {
+            scale_images,
+            steps: (*first_step, last),
+            batches: (*per_rank_batch, *global_batch),
+        })
+    }
+}

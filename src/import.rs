@@ -1,0 +1,62 @@
+//! `foretrain import`: what others measured or found out.
+
+use foretrain_calibrate::import::nccl_tests::{Options, Placement, read_with};
+use foretrain_calibrate::import::nccl_topology::{self, ClusterOptions};
+
+use crate::calibrate::{Files, command, now};
+use crate::cli::{
+    ImportArguments, ImportSource, NcclTestsArguments, NcclTopologyArguments, ReportFormat,
+};
+use crate::failure::{Failure, complain};
+use crate::output;
+
+pub(crate) fn run(arguments: &ImportArguments) -> Result<(), Failure> {
+    match &arguments.source {
+        ImportSource::NcclTests(arguments) => nccl_tests(arguments),
+        ImportSource::NcclTopology(arguments) => nccl_topology(arguments),
+    }
+}
+
+fn nccl_tests(arguments: &NcclTestsArguments) -> Result<(), Failure> {
+    let name = output::shown(&arguments.file);
+    let invalid = |error: &dyn std::fmt::Display| Failure::Invalid(format!("{name}: {error}"));
+    let files = Files::create(&arguments.output)?;
+    let placement = arguments.ranks.zip(arguments.nodes);
+    let options = Options {
+        accept_wrong: arguments.accept_wrong,
+        placement: placement.map(|(ranks, nodes)| Placement { ranks, nodes }),
+    };
+    let runs = read_with(&output::read_text(&arguments.file)?, options)
+        .map_err(|error| invalid(&error))?;
+    let [run] = runs.as_slice() else {
+        let problem = format!(
+            "{} tables, expected one: a profile is of one machine; give each its own file",
+            runs.len()
+        );
+        return Err(invalid(&problem));
+    };
+    let measurements = run
+        .measurements(arguments.in_place, &command(), &now(), 1)
+        .map_err(|error| invalid(&error))?;
+    files.finish(&measurements, &name, ReportFormat::Table)
+}
+
+fn nccl_topology(arguments: &NcclTopologyArguments) -> Result<(), Failure> {
+    let name = output::shown(&arguments.file);
+    let invalid = |error| Failure::Invalid(format!("{name}: {error}"));
+    let topology = nccl_topology::read(&output::read_text(&arguments.file)?).map_err(invalid)?;
+    let cluster = topology
+        .cluster(&ClusterOptions {
+            nodes: arguments.nodes,
+            accelerator: arguments.accelerator.clone(),
+            nvlink_latency: arguments.nvlink_latency,
+            pcie_latency: arguments.pcie_latency,
+            network_latency: arguments.network_latency,
+            every_link: arguments.every_link,
+        })
+        .map_err(invalid)?;
+    for warning in &cluster.warnings {
+        complain(&format!("warning: {name}: {warning}"));
+    }
+    output::print(&cluster.toml)
+}
