@@ -15,6 +15,8 @@ mod error;
 mod evaluate;
 mod input;
 mod log;
+#[cfg(test)]
+mod paced_tests;
 mod rank;
 mod record;
 mod replica;
