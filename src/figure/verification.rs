@@ -1,81 +1,111 @@
 //! The figure of what was measured beside what the simulator says: steps, and all-reduces by size.
 
 use foretrain_calibrate::verify::{Comparison, Kind, Verdict};
+use plotters::style::RGBColor;
 
 use super::axis::{Axis, Style};
 use super::panels::{Curve, Figure, Panel, Sign};
 use super::style;
 
+/// Steps between the two outer lines are within this of what was measured.
+const BAND: f64 = 0.05;
+
+/// Points of one panel, with its title.
+type Group<'a> = (String, Vec<&'a Comparison>);
+
 /// The figure of a verdict; `made` says what made it.
 pub(super) fn figure(verdict: &Verdict, made: &str) -> Figure {
-    let of = |kind: Kind| -> Vec<&Comparison> {
-        verdict.points.iter().filter(|point| point.kind == kind).collect()
-    };
-    let mut panels = Vec::new();
-    for kind in [Kind::Step, Kind::AllReduce] {
-        let points = of(kind);
-        let mut groups: Vec<(String, Vec<&Comparison>)> = Vec::new();
-        for point in points {
-            let name = match kind {
-                Kind::Step => format!("steps on {} ranks", point.ranks),
-                Kind::AllReduce => format!("{} on {} ranks", point.all_reduce, point.ranks),
-            };
-            match groups.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, members)) => members.push(point),
-                None => groups.push((name, vec![point])),
-            }
+    let step_groups =
+        groups(verdict, Kind::Step, |point| format!("steps on {} ranks", point.ranks));
+    let sum_groups = groups(verdict, Kind::AllReduce, |point| {
+        format!("{} on {} ranks", point.all_reduce, point.ranks)
+    });
+    let ways = ways(&step_groups);
+    let mut legend: Vec<(Sign, RGBColor, String)> =
+        ways.iter().map(|way| (Sign::Mark, color(&ways, way), format!("steps, {way}"))).collect();
+    if !step_groups.is_empty() {
+        let about = format!("simulated as measured, and {:.0} % off", 100.0 * BAND);
+        legend.push((Sign::Dashes, style::IDEAL, about));
+    }
+    if !sum_groups.is_empty() {
+        legend.push((Sign::Line, style::COMPUTE, "all-reduce, simulated".to_owned()));
+        legend.push((Sign::Mark, style::PUBLISHED, "all-reduce, measured".to_owned()));
+    }
+    let steps = step_groups.iter().map(|group| steps(group, &ways));
+    let panels = steps.chain(sum_groups.iter().map(all_reduces)).collect();
+    Figure { title: "Measured and simulated".to_owned(), subtitle: made.to_owned(), legend, panels }
+}
+
+fn groups(verdict: &Verdict, kind: Kind, name: impl Fn(&Comparison) -> String) -> Vec<Group<'_>> {
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    for point in verdict.points.iter().filter(|point| point.kind == kind) {
+        let name = name(point);
+        match groups.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, members)) => members.push(point),
+            None => groups.push((name, vec![point])),
         }
-        panels.extend(groups.iter().map(|(name, members)| match kind {
-            Kind::Step => steps(name, members),
-            Kind::AllReduce => all_reduces(name, members),
-        }));
     }
-    Figure {
-        title: "Measured and simulated".to_owned(),
-        subtitle: made.to_owned(),
-        legend: vec![
-            (Sign::Line, style::COMPUTE, "simulated, by size".to_owned()),
-            (Sign::Dashes, style::IDEAL, "simulated as measured".to_owned()),
-            (Sign::Mark, style::PUBLISHED, "measured".to_owned()),
-        ],
-        panels,
-    }
+    groups
 }
 
-fn mean_error(points: &[&Comparison]) -> f64 {
-    points.iter().map(|point| point.error_percent.abs()).sum::<f64>() / points.len() as f64
+/// The all-reduces of all steps, each once.
+fn ways<'a>(groups: &[Group<'a>]) -> Vec<&'a str> {
+    let mut ways: Vec<&str> = Vec::new();
+    for point in groups.iter().flat_map(|(_, points)| points) {
+        if !ways.contains(&point.all_reduce.as_str()) {
+            ways.push(&point.all_reduce);
+        }
+    }
+    ways
 }
 
-/// Every step a mark, what was measured across and what is simulated up; true ones lie on the line.
-fn steps(name: &str, points: &[&Comparison]) -> Panel {
-    let marks: Vec<(f64, f64)> =
-        points.iter().map(|point| (point.measured_us / 1e3, point.predicted_us / 1e3)).collect();
-    let values = || marks.iter().flat_map(|mark| [mark.0, mark.1]);
+fn color(ways: &[&str], way: &str) -> RGBColor {
+    style::curve(ways.iter().position(|known| *known == way).unwrap_or_default())
+}
+
+fn titled((name, points): &Group<'_>) -> String {
+    let sum: f64 = points.iter().map(|point| point.error_percent.abs()).sum();
+    format!("{name}: mean error {:.1} %", sum / points.len() as f64)
+}
+
+/// Every step a mark, what was measured across and what is simulated up.
+fn steps(group: &Group<'_>, ways: &[&str]) -> Panel {
+    let points = &group.1;
+    let marks: Vec<(RGBColor, f64, f64)> = points
+        .iter()
+        .map(|point| {
+            let color = color(ways, &point.all_reduce);
+            (color, point.measured_us / 1e3, point.predicted_us / 1e3)
+        })
+        .collect();
+    let values = || marks.iter().flat_map(|mark| [mark.1, mark.2]);
     let axis = |title: &str| Axis::log(title, Style::Plain, values());
     let (low, high) =
         values().fold((f64::MAX, 0.0_f64), |(low, high), value| (low.min(value), high.max(value)));
+    let line = |factor: f64| Curve {
+        color: style::IDEAL,
+        dashed: true,
+        points: vec![(low / 1.15, factor * low / 1.15), (high * 1.15, factor * high * 1.15)],
+    };
     Panel {
-        title: format!("{name}: mean error {:.1} %", mean_error(points)),
+        title: titled(group),
         x: axis("measured step, ms"),
         y: axis("simulated step, ms"),
-        curves: vec![Curve {
-            color: style::IDEAL,
-            dashed: true,
-            points: vec![(low / 1.2, low / 1.2), (high * 1.2, high * 1.2)],
-        }],
+        curves: vec![line(1.0 - BAND), line(1.0), line(1.0 + BAND)],
         bars: Vec::new(),
-        marks: marks.into_iter().map(|(x, y)| (style::PUBLISHED, x, y)).collect(),
+        marks,
         key: Vec::new(),
     }
 }
 
-fn all_reduces(name: &str, points: &[&Comparison]) -> Panel {
+fn all_reduces(group: &Group<'_>) -> Panel {
+    let points = &group.1;
     let size = |point: &Comparison| point.message_bytes.unwrap_or(1) as f64;
     let line = points.iter().map(|point| (size(point), point.predicted_us)).collect();
     let heights: Vec<f64> =
         points.iter().flat_map(|point| [point.measured_us, point.predicted_us]).collect();
     Panel {
-        title: format!("{name}: mean error {:.1} %", mean_error(points)),
+        title: titled(group),
         x: Axis::sizes("message size", points.iter().map(|point| size(point))),
         y: Axis::log("us", Style::Plain, heights.into_iter()),
         curves: vec![Curve { color: style::COMPUTE, dashed: false, points: line }],
@@ -85,5 +115,53 @@ fn all_reduces(name: &str, points: &[&Comparison]) -> Panel {
             .map(|point| (style::PUBLISHED, size(point), point.measured_us))
             .collect(),
         key: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn point(kind: Kind, ranks: u32, way: &str, measured_us: f64) -> Comparison {
+        Comparison {
+            kind,
+            ranks,
+            ranks_per_node: 1,
+            all_reduce: way.to_owned(),
+            fusion: None,
+            overlap: None,
+            per_rank_batch: None,
+            message_bytes: (kind == Kind::AllReduce).then_some(1024),
+            measured_us,
+            measured_low_us: measured_us,
+            measured_high_us: measured_us,
+            predicted_us: 1.1 * measured_us,
+            error_percent: 10.0,
+        }
+    }
+
+    #[test]
+    fn a_panel_for_every_number_of_ranks_and_every_all_reduce() {
+        let points = vec![
+            point(Kind::Step, 4, "ring", 1e5),
+            point(Kind::Step, 4, "hierarchical 2", 2e5),
+            point(Kind::Step, 8, "ring", 3e5),
+            point(Kind::AllReduce, 4, "ring", 100.0),
+        ];
+        let verdict = Verdict { points, errors: Vec::new(), not_compared: Vec::new() };
+        let figure = figure(&verdict, "made by a test");
+        let titles: Vec<&str> = figure.panels.iter().map(|panel| panel.title.as_str()).collect();
+        assert_eq!(
+            titles,
+            [
+                "steps on 4 ranks: mean error 10.0 %",
+                "steps on 8 ranks: mean error 10.0 %",
+                "ring on 4 ranks: mean error 10.0 %",
+            ]
+        );
+        let marks = &figure.panels[0].marks;
+        assert_eq!((marks[0].1, marks[0].2.round()), (100.0, 110.0));
+        assert!(marks[0].0 != marks[1].0 && marks[0].0 == figure.panels[1].marks[0].0);
+        assert_eq!(figure.legend.len(), 2 + 1 + 2);
     }
 }
