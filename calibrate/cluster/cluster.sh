@@ -163,7 +163,7 @@ EOF
 
 # set_rate HOSTS BITS: shapes what every host sends, within it, and what it receives, at the switch.
 #
-# What the kernel hands over is a train of frames, and each costs a core some 40 us on its way from
+# What the kernel hands over is a train of frames, and each costs cores some 30 us on its way from
 # program to program. A train waits until the bucket of its shaper holds as many bytes; the timer for that
 # is late by 5 to 10 us, or more where the cores compute. So the bucket must hold a train and what comes in
 # meanwhile, or rate is lost. But after a pause all that it holds passes at once. So a train is what the
@@ -239,7 +239,8 @@ up() {
         remove
         local taken
         taken=$(ip -4 -oneline route show root $NETWORK.0/24)
-        [[ -z $taken ]] || die 5 "this machine uses the network $NETWORK.0/24 already (${taken%%[[:space:]]$'\n'*}): remove that"
+        taken=${taken%%$'\n'*}
+        [[ -z $taken ]] || die 5 "this machine uses the network $NETWORK.0/24 already (${taken% }): remove that"
         # What is half there would be in the way of the next.
         trap remove EXIT
         ip link add $BRIDGE type bridge mcast_snooping 0

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use foretrain_sim::collective::Algorithm;
-use foretrain_sim::profile::{FusionEntry, LayerEntry, MachineEntry, TensorEntry};
+use foretrain_sim::profile::{FusionEntry, MachineEntry};
 use foretrain_sim::recording::{EventKind, Recording};
 use foretrain_sim::units::Bytes;
 use foretrain_trainer::communicator::{AllReduce, Communicator, lend};
@@ -248,21 +248,13 @@ impl Subject for Ranks {
         let setup = self.setup(self.settings.config.clone())?;
         let config = setup.config();
         let input = setup.network().input_shape();
-        let layers = setup.layers().into_iter().map(|(name, operation, tensors)| LayerEntry {
-            name,
-            operation,
-            tensors: tensors
-                .into_iter()
-                .map(|(name, elements)| TensorEntry { name, elements })
-                .collect(),
-        });
         Ok(NetworkEntry {
             name: setup.network().name().to_owned(),
             input: [input.channels, input.height, input.width],
             precision: config.training.precision,
             wire: config.wire(),
             optimizer: setup.optimizer_name().to_owned(),
-            layers: layers.collect(),
+            layers: setup.layers(),
         })
     }
 

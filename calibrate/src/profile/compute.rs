@@ -205,7 +205,7 @@ fn line(points: impl Iterator<Item = (f64, f64)>) -> (f64, f64) {
     let (mean_x, mean_y) = (mean(&|point| point.0), mean(&|point| point.1));
     let proportional = || (0.0, if mean_x > 0.0 { mean_y / mean_x } else { 0.0 });
     let spread = mean(&|point| (point.0 - mean_x).powi(2));
-    if !(spread > 0.0) {
+    if spread <= 0.0 || spread.is_nan() {
         return proportional();
     }
     let slope = mean(&|point| (point.0 - mean_x) * (point.1 - mean_y)) / spread;

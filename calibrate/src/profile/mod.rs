@@ -1,7 +1,7 @@
 //! From raw measurements to a profile, or to the reason why they cannot support one.
 //!
 //! Every part of a profile is fitted by itself: layers and updates are medians over steps
-//! ([`compute`]), links are curves ([`links`]), the rest is in [`others`]. What is doubtful becomes a
+//! (`compute.rs`), links are curves (`links.rs`), the rest is in `others.rs`. What is doubtful becomes a
 //! warning; what cannot be fitted is refused, and then there is no profile.
 
 mod compute;

@@ -37,9 +37,9 @@ impl Setup {
         };
         let (source, preparation) = (Arc::clone(&self.train), Arc::clone(&self.train_preparation));
         let start = Instant::now();
-        let mut loader = Loader::start(source, preparation, order, config.seed, settings)?;
+        let loader = Loader::start(source, preparation, order, config.seed, settings)?;
         let mut prepared = 0;
-        while let Some(batch) = loader.next() {
+        for batch in loader {
             prepared += batch?.labels.len();
         }
         let both_s = start.elapsed().as_secs_f64() / prepared.max(1) as f64;

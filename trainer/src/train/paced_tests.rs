@@ -66,7 +66,7 @@ fn a_paced_run_takes_the_times_of_its_profile() {
     let setup = Setup::new(config.clone(), 2, "test", "2026-01-01").unwrap();
     let layers = setup.layers();
     let pace = folder.path().join("profile.json");
-    let text = profile(layers.iter().map(|layer| layer.0.clone())).to_json().unwrap();
+    let text = profile(layers.iter().map(|layer| layer.name.clone())).to_json().unwrap();
     std::fs::write(&pace, text).unwrap();
     config.training.device = DeviceName::Paced;
     config.training.pace = Some(pace.clone());

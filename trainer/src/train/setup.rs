@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use foretrain_sim::fusion::Fusion;
 use foretrain_sim::located::Problem;
-use foretrain_sim::profile::Profile;
+use foretrain_sim::profile::{LayerEntry, Profile, TensorEntry};
 use foretrain_sim::recording::{self, BucketEntry, Header, NumberFormat};
 use foretrain_sim::workload::{Architecture, Network, Shape, Size};
 
@@ -164,18 +164,20 @@ impl Setup {
         }
     }
 
-    /// What a step executes, in forward order: name, operation, and the parameter tensors with their
-    /// elements.
+    /// What a step executes, in forward order, each with its parameter tensors.
     #[must_use]
-    pub fn layers(&self) -> Vec<(String, String, Vec<(String, u64)>)> {
+    pub fn layers(&self) -> Vec<LayerEntry> {
         let parameters = self.plan.parameters();
         let layer = |instruction: &crate::plan::Instruction| {
             let tensors = instruction.kind.parameters().map(|id| {
                 let tensor = &parameters[id.get()];
-                (tensor.name.clone(), tensor.elements() as u64)
+                TensorEntry { name: tensor.name.clone(), elements: tensor.elements() as u64 }
             });
-            let operation = operation(&instruction.kind).to_owned();
-            (instruction.name.clone(), operation, tensors.collect())
+            LayerEntry {
+                name: instruction.name.clone(),
+                operation: operation(&instruction.kind).to_owned(),
+                tensors: tensors.collect(),
+            }
         };
         self.plan.instructions().iter().map(layer).collect()
     }
