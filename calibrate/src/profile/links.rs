@@ -186,3 +186,27 @@ fn rate(seconds_per_byte: Estimate) -> Estimate {
     let least = |value: f64| value.max(SECONDS_PER_BYTE_MIN);
     Estimate { value: least(value), low: least(low), high: least(high) }.inverse()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_of_training_are_proportional_by_hand() {
+        // 2 and 4 ns a byte: in the middle of the four repeats, in logarithms, are √8 ns.
+        let size = |message_bytes: u64, ns_per_byte: f64| {
+            let seconds = vec![1e-9 * ns_per_byte * message_bytes as f64; 2];
+            SizeSeries { message_bytes, seconds }
+        };
+        let link = proportional(&[size(1000, 2.0), size(3000, 4.0)], "link").unwrap();
+        assert_eq!((link.ranges.len(), link.ranges[0].latency_us), (1, Estimate::exact(0.0)));
+        assert!((link.ranges[0].gbyte_per_s.value - 8_f64.sqrt().recip()).abs() < 1e-12);
+        let HeldOutError { points, median_percent, max_percent } = link.held_out;
+        // The larger foretells twice the smaller, the smaller half of the larger.
+        assert_eq!(points, 2);
+        assert!((median_percent - 75.0).abs() < 1e-9 && (max_percent - 100.0).abs() < 1e-9);
+        assert_eq!(link.measured_bytes, (1000, 3000));
+        let refused = proportional(&[], "link").unwrap_err().to_string();
+        assert!(refused.starts_with("link: 0 times of messages"), "{refused}");
+    }
+}

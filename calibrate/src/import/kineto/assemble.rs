@@ -173,11 +173,11 @@ fn buckets(
             next += 1;
         }
         let bytes = transfer.elements.saturating_mul(transfer.kind.bytes);
-        let (mut unpack_ns, mut copied) = (0, 0_u64);
+        let (mut unpack_ns, mut copied) = (0_u64, 0_u64);
         while copied < bytes
             && let Some((operation, item)) = copies.next()
         {
-            unpack_ns += between(item.start, item.end);
+            unpack_ns = unpack_ns.saturating_add(between(item.start, item.end));
             // One operation may launch several kernels.
             if copies.peek().is_none_or(|(next, _)| *next != operation) {
                 copied = copied.saturating_add(tensor(events.event(operation))?.bytes());

@@ -17,9 +17,11 @@ pub(super) struct Ordered<'a> {
     parent: Vec<Option<Index>>,
     /// The outermost; itself if there is none around it.
     top: Vec<Index>,
-    /// Whatever an accelerator did for a call that is known: the call, and what it did, in order of
-    /// the latter.
-    pub(super) device: Vec<(Index, Index)>,
+    /// What an accelerator computed or copied for a call that is known: the call, and what it did, in
+    /// order of the latter.
+    pub(super) computing: Vec<(Index, Index)>,
+    /// What it did of communication, the same way.
+    pub(super) collectives: Vec<(Index, Index)>,
     /// Whether an accelerator computed.
     pub(super) has_kernels: bool,
 }
@@ -45,17 +47,18 @@ impl<'a> Ordered<'a> {
         }
         let on_device =
             |event: &Event<'_>| matches!(event.category, Category::Kernel | Category::Memory);
-        let device = (0..all.len())
+        let known = (0..all.len())
             .filter(|index| on_device(&all[*index]))
-            .filter_map(|index| Some((*calls.get(&all[index].args.correlation?)?, index)))
-            .collect();
+            .filter_map(|index| Some((*calls.get(&all[index].args.correlation?)?, index)));
+        let (collectives, computing) = known.partition(|(_, index)| is_collective(&all[*index]));
         let has_kernels = all.iter().any(|event| event.category == Category::Kernel);
         let mut ordered = Self {
             parent: vec![None; all.len()],
             top: (0..all.len()).collect(),
             all,
             host,
-            device,
+            computing,
+            collectives,
             has_kernels,
         };
         ordered.nest();
@@ -130,11 +133,10 @@ impl<'a> Ordered<'a> {
             |event: &Event<'_>| event.category == Category::Annotation && event.name == name;
         (0..self.all.len()).filter(|index| matches(&self.all[*index])).collect()
     }
+}
 
-    /// Whether an accelerator's work is communication.
-    pub(super) fn is_collective(&self, index: Index) -> bool {
-        let event = &self.all[index];
-        event.category == Category::Kernel
-            && (event.name.starts_with("nccl") || text(event.args.collective).is_some())
-    }
+/// Whether an accelerator's work is communication.
+fn is_collective(event: &Event<'_>) -> bool {
+    event.category == Category::Kernel
+        && (event.name.starts_with("nccl") || text(event.args.collective).is_some())
 }

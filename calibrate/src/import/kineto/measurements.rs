@@ -274,7 +274,7 @@ fn links(
         return Vec::new();
     }
     let ranks = run.first().ranks;
-    let rounds = f64::from(2 * (ranks - 1));
+    let rounds = 2.0 * (f64::from(ranks) - 1.0);
     let messages = all_reduces.iter().map(|size| SizeSeries {
         message_bytes: size.message_bytes.div_ceil(u64::from(ranks)),
         seconds: size.seconds.iter().map(|seconds| seconds / rounds).collect(),

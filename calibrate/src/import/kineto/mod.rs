@@ -22,8 +22,8 @@
 //! gradient (Li et al., "PyTorch Distributed", VLDB 2020). Accelerators have been tested on a trace
 //! that was made up.
 //!
-//! *What it leaves out*: FullyShardedDataParallel, compiled and captured graphs, backward passes
-//! without all-reduce (`no_sync`), several updates a step, and everything from before PyTorch 1.12.
+//! *What it leaves out*: FullyShardedDataParallel, compiled and captured graphs, several backward passes
+//! a step, backward passes without all-reduce (`no_sync`), and everything from before PyTorch 1.12.
 //! The profiler itself slows what it records, so a profile of a trace forecasts profiled runs unless
 //! [`Options::unprofiled_step`] says what a step takes else.
 
@@ -51,6 +51,9 @@ use self::document::{Distributed, Document};
 use self::events::{Index, Ordered};
 use self::phases::Phases;
 use super::ImportError;
+
+/// The most ranks that a trace may be of: a limit where a broken file has none.
+const RANKS_MAX: u32 = 1 << 20;
 
 /// What one rank recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,8 +113,8 @@ pub fn read(bytes: &[u8]) -> Result<Trace, ImportError> {
         None => (events.has_kernels.then(|| "accelerator".to_owned()), None),
     };
     let ranks = world_size.unwrap_or(1);
-    if rank >= ranks {
-        let problem = format!("rank {rank} of {ranks}, expected less");
+    if rank >= ranks || ranks > RANKS_MAX {
+        let problem = format!("rank {rank} of {ranks}, expected less, of at most {RANKS_MAX}");
         return Err(ImportError::new(problem).with_key("distributedInfo"));
     }
     Ok(Trace {

@@ -157,11 +157,10 @@ fn images(layer: &Layer) -> Option<(u64, [u64; 3])> {
     let operation = layer.operation.as_str();
     let is_convolution = operation.starts_with("conv") || operation == "_convolution";
     let (&batch, of_one) = sizes.split_first()?;
+    let all = |sizes: &[u64]| sizes.iter().fold(1, |all: u64, size| all.saturating_mul(*size));
     let input = match of_one {
-        [channels, rest @ .., columns] if is_convolution => {
-            [*channels, rest.iter().product(), *columns]
-        }
-        [rest @ .., features] if operation == "linear" => [*features, rest.iter().product(), 1],
+        [channels, rest @ .., columns] if is_convolution => [*channels, all(rest), *columns],
+        [rest @ .., features] if operation == "linear" => [*features, all(rest), 1],
         _ => return None,
     };
     (batch > 0).then_some((batch, input))

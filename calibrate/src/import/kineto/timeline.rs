@@ -64,8 +64,7 @@ fn on_host(events: &Ordered<'_>, phases: &Phases) -> Vec<Item> {
 /// A kernel is whose launch it is: its call of the library is the moment of an operation of the same
 /// thread.
 fn on_accelerator(events: &Ordered<'_>, phases: &Phases) -> Vec<Item> {
-    let kernels = events.device.iter().filter(|(_, kernel)| !events.is_collective(*kernel));
-    let items = kernels.filter_map(|&(call, kernel)| {
+    let items = events.computing.iter().filter_map(|&(call, kernel)| {
         let (call, kernel) = (events.event(call), events.event(kernel));
         if !(phases.span.0..phases.span.1).contains(&call.start) {
             return None;

@@ -62,10 +62,7 @@ fn kernel(events: &Ordered<'_>, launch: Index) -> Option<Transfer> {
         let call = events.event(call);
         call.thread == at.thread && (at.start..at.end).contains(&call.start)
     };
-    let (_, kernel) = events
-        .device
-        .iter()
-        .find(|(call, kernel)| inside(*call) && events.is_collective(*kernel))?;
+    let (_, kernel) = events.collectives.iter().find(|(call, _)| inside(*call))?;
     kernel_transfer(events, *kernel).or_else(|| {
         // Versions that say nothing on the kernel say it on the operation that launched it.
         let said = events.within((at.start, at.end)).into_iter().find(|index| {
@@ -89,11 +86,10 @@ fn kernel_transfer(events: &Ordered<'_>, kernel: Index) -> Option<Transfer> {
 pub(super) fn broadcasts(events: &Ordered<'_>, gloo: &[Index], phases: &Phases) -> Vec<Transfer> {
     let in_step = |moment: i64| (phases.span.0..phases.span.1).contains(&moment);
     if events.has_kernels {
-        let is_broadcast = |kernel: Index| {
-            events.is_collective(kernel)
-                && text(events.event(kernel).args.collective) == Some("broadcast")
-        };
-        let launched = events.device.iter().filter(|(call, _)| in_step(events.event(*call).start));
+        let is_broadcast =
+            |kernel: Index| text(events.event(kernel).args.collective) == Some("broadcast");
+        let launched =
+            events.collectives.iter().filter(|(call, _)| in_step(events.event(*call).start));
         let kernels = launched.filter(|(_, kernel)| is_broadcast(*kernel));
         kernels.filter_map(|(_, kernel)| kernel_transfer(events, *kernel)).collect()
     } else {

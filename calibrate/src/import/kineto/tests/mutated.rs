@@ -56,7 +56,7 @@ fn says_what_a_step_lacks() {
             "gloo:all",
             "`ProfilerStep#6`: the all-reduce of bucket 0 was launched",
         ),
-        ("\"rank\":0", "\"rank\":2", "`distributedInfo`: rank 2 of 2, expected less"),
+        ("\"rank\":0", "\"rank\":2", "`distributedInfo`: rank 2 of 2, expected less,"),
     ] {
         let message = message(whole.replace(from, to).as_bytes());
         assert!(message.contains(expected), "{from}: {message}");
