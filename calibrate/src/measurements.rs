@@ -286,6 +286,19 @@ pub enum Observation {
         /// What, and why.
         what: String,
     },
+    /// Messages had the sizes that training makes, too few or too close together for a curve: their
+    /// times are taken as proportional to them.
+    TrainingSizes {
+        /// Of which link.
+        scope: Scope,
+    },
+    /// Something about a trace that is to be known.
+    Traced {
+        /// About what.
+        about: String,
+        /// What, and how to mend it.
+        what: String,
+    },
 }
 
 /// Why raw measurements cannot be read.

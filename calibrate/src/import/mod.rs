@@ -3,12 +3,14 @@
 //! | module | reads | gives |
 //! |---|---|---|
 //! | [`nccl_tests`] | what nccl-tests print, or write as JSON | times of collectives |
+//! | [`kineto`] | traces of the PyTorch profiler | measurements, for a profile |
 //! | [`recordings`] | recordings of this trainer | measurements, for a profile |
 //! | [`nccl_topology`] | what NCCL writes to `NCCL_TOPO_DUMP_FILE` | the `[cluster]` of a scenario |
 //!
 //! A reader refuses what it is not sure of, and says in an [`ImportError`] where it stopped, what it
 //! found there and how to mend it.
 
+pub mod kineto;
 pub mod nccl_tests;
 pub mod nccl_topology;
 pub mod recordings;

@@ -7,8 +7,9 @@ use foretrain_sim::profile::{
 use super::{Fitting, Refused};
 use crate::fit::curve::{CurveFit, SizeSamples, fit_curve};
 use crate::fit::estimate::median_estimate;
+use crate::fit::robust::median;
 use crate::fit::series;
-use crate::measurements::{CollectiveSeries, LinkSeries, Scope, SizeSeries};
+use crate::measurements::{CollectiveSeries, LinkSeries, Observation, Scope, SizeSeries};
 
 /// Fewer sizes than this show no protocol switches.
 const SIZES_WISHED: usize = 8;
@@ -18,8 +19,12 @@ impl Fitting<'_> {
     pub(super) fn links(&mut self) -> Result<LinkProfiles, Refused> {
         let mut profiles = LinkProfiles::default();
         for LinkSeries { scope, sizes } in &self.measurements.links {
-            let fit = self.curve(sizes, &scope.to_string())?;
-            let link = Some(profile(&fit));
+            let of_training = Observation::TrainingSizes { scope: *scope };
+            let link = Some(if self.measurements.observations.contains(&of_training) {
+                proportional(sizes, &scope.to_string())?
+            } else {
+                profile(&self.curve(sizes, &scope.to_string())?)
+            });
             match scope {
                 Scope::IntraNode => profiles.intra_node = link,
                 Scope::InterNode => profiles.inter_node = link,
@@ -114,6 +119,45 @@ fn point(size: &SizeSeries, about: &str) -> Result<CurvePoint, Refused> {
     Ok(CurvePoint { message_bytes: *message_bytes, time_us: time.scaled(1e6), repeats })
 }
 
+/// A link of sizes that are too few or too close together for a curve: t = S/B, with the median of S/t
+/// over all repeats.
+fn proportional(sizes: &[SizeSeries], about: &str) -> Result<LinkProfile, Refused> {
+    let per_byte = |size: &SizeSeries| -> Vec<f64> {
+        let bytes = size.message_bytes as f64;
+        size.seconds.iter().map(|seconds| seconds / bytes).collect()
+    };
+    let all: Vec<f64> = sizes.iter().flat_map(per_byte).collect();
+    let seconds_per_byte = median_estimate(&all).ok_or_else(|| {
+        let reason = format!(
+            "{} times of messages, expected at least 2, each above 0: record more steps",
+            all.len()
+        );
+        Refused::new(about, reason)
+    })?;
+    let held_out: Vec<f64> = (0..sizes.len())
+        .map(|left_out| {
+            let others = sizes.iter().enumerate().filter(|(index, _)| *index != left_out);
+            let others: Vec<f64> = others.flat_map(|(_, size)| per_byte(size)).collect();
+            100.0 * (median(&others) / median(&per_byte(&sizes[left_out])) - 1.0).abs()
+        })
+        .filter(|percent| percent.is_finite())
+        .collect();
+    let bytes = || sizes.iter().map(|size| size.message_bytes);
+    Ok(LinkProfile {
+        ranges: vec![LinkRange {
+            from_bytes: 0,
+            latency_us: Estimate::exact(0.0),
+            gbyte_per_s: rate(seconds_per_byte).scaled(1e-9),
+        }],
+        held_out: HeldOutError {
+            points: held_out.len() as u32,
+            median_percent: if held_out.is_empty() { 0.0 } else { median(&held_out) },
+            max_percent: held_out.iter().copied().fold(0.0, f64::max),
+        },
+        measured_bytes: (bytes().min().unwrap_or(0), bytes().max().unwrap_or(0)),
+    })
+}
+
 /// A curve as a profile has it.
 fn profile(fit: &CurveFit) -> LinkProfile {
     let ranges = fit.segments.iter().enumerate().map(|(index, segment)| LinkRange {
@@ -141,4 +185,28 @@ fn rate(seconds_per_byte: Estimate) -> Estimate {
     let Estimate { value, low, high } = seconds_per_byte;
     let least = |value: f64| value.max(SECONDS_PER_BYTE_MIN);
     Estimate { value: least(value), low: least(low), high: least(high) }.inverse()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_of_training_are_proportional_by_hand() {
+        // 2 and 4 ns a byte: in the middle of the four repeats, in logarithms, are √8 ns.
+        let size = |message_bytes: u64, ns_per_byte: f64| {
+            let seconds = vec![1e-9 * ns_per_byte * message_bytes as f64; 2];
+            SizeSeries { message_bytes, seconds }
+        };
+        let link = proportional(&[size(1000, 2.0), size(3000, 4.0)], "link").unwrap();
+        assert_eq!((link.ranges.len(), link.ranges[0].latency_us), (1, Estimate::exact(0.0)));
+        assert!((link.ranges[0].gbyte_per_s.value - 8_f64.sqrt().recip()).abs() < 1e-12);
+        let HeldOutError { points, median_percent, max_percent } = link.held_out;
+        // The larger foretells twice the smaller, the smaller half of the larger.
+        assert_eq!(points, 2);
+        assert!((median_percent - 75.0).abs() < 1e-9 && (max_percent - 100.0).abs() < 1e-9);
+        assert_eq!(link.measured_bytes, (1000, 3000));
+        let refused = proportional(&[], "link").unwrap_err().to_string();
+        assert!(refused.starts_with("link: 0 times of messages"), "{refused}");
+    }
 }

@@ -35,6 +35,13 @@ impl Fitting<'_> {
                 Observation::NotMeasured { what } => {
                     self.warn("not-measured", "all-reduce", what);
                 }
+                Observation::TrainingSizes { scope } => {
+                    let message = "messages of training alone say nothing of latency, which is taken as 0: \
+                                   forecasts of more ranks or smaller buckets are too fast; measure \
+                                   messages of all sizes";
+                    self.warn("training-sizes", scope, message);
+                }
+                Observation::Traced { about, what } => self.warn("traced", about, what),
             }
         }
     }
