@@ -528,6 +528,8 @@ pub(crate) struct ImportArguments {
 pub(crate) enum ImportSource {
     /// What nccl-tests printed, or wrote as JSON, becomes a profile
     NcclTests(NcclTestsArguments),
+    /// Traces of PyTorch's profiler, of the ranks of one run, become a profile
+    Kineto(KinetoArguments),
     /// What NCCL wrote to NCCL_TOPO_DUMP_FILE becomes the cluster of a scenario, on stdout
     NcclTopology(NcclTopologyArguments),
 }
@@ -551,6 +553,25 @@ pub(crate) struct NcclTestsArguments {
     /// Take rows whose results were wrong
     #[arg(long)]
     pub(crate) accept_wrong: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KinetoArguments {
+    /// Files of export_chrome_trace (.json or .json.gz), one of each rank
+    #[arg(required = true, value_name = "TRACE")]
+    pub(crate) traces: Vec<PathBuf>,
+    /// The profile (JSON); the raw measurements come beside it
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Images of a rank's step [default: as the first convolution or linear layer has them]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) batch: Option<u64>,
+    /// Threads of a rank, which a trace does not say
+    #[arg(long)]
+    pub(crate) threads: Option<u32>,
+    /// What a step takes without the profiler, which slows it, such as "847 ms"
+    #[arg(long, value_name = "TIME")]
+    pub(crate) unprofiled_step: Option<SimDuration>,
 }
 
 #[derive(Debug, Args)]

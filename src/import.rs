@@ -1,11 +1,13 @@
 //! `foretrain import`: what others measured or found out.
 
+use foretrain_calibrate::import::kineto;
 use foretrain_calibrate::import::nccl_tests::{Options, Placement, read_with};
 use foretrain_calibrate::import::nccl_topology::{self, ClusterOptions};
 
-use crate::calibrate::{Files, command, now};
+use crate::calibrate::{Files, Kept, command, now};
 use crate::cli::{
-    ImportArguments, ImportSource, NcclTestsArguments, NcclTopologyArguments, ReportFormat,
+    ImportArguments, ImportSource, KinetoArguments, NcclTestsArguments, NcclTopologyArguments,
+    ReportFormat,
 };
 use crate::failure::{Failure, complain};
 use crate::output;
@@ -13,6 +15,7 @@ use crate::output;
 pub(crate) fn run(arguments: &ImportArguments) -> Result<(), Failure> {
     match &arguments.source {
         ImportSource::NcclTests(arguments) => nccl_tests(arguments),
+        ImportSource::Kineto(arguments) => from_kineto(arguments),
         ImportSource::NcclTopology(arguments) => nccl_topology(arguments),
     }
 }
@@ -38,7 +41,29 @@ fn nccl_tests(arguments: &NcclTestsArguments) -> Result<(), Failure> {
     let measurements = run
         .measurements(arguments.in_place, &command(), &now(), 1)
         .map_err(|error| invalid(&error))?;
-    files.finish(&measurements, &name, ReportFormat::Table)
+    files.finish(&measurements, &name, Kept::Already, ReportFormat::Table)
+}
+
+fn from_kineto(arguments: &KinetoArguments) -> Result<(), Failure> {
+    let files = Files::create(&arguments.output)?;
+    let mut traces = Vec::new();
+    for path in &arguments.traces {
+        let name = output::shown(path);
+        let bytes = std::fs::read(path).map_err(|error| Failure::file("read", path, &error))?;
+        let trace =
+            kineto::read(&bytes).map_err(|error| Failure::Invalid(format!("{name}: {error}")))?;
+        traces.push((name, trace));
+    }
+    let options = kineto::Options {
+        batch: arguments.batch,
+        threads: arguments.threads,
+        command: command(),
+        unprofiled_step: arguments.unprofiled_step.map(|time| time.as_seconds()),
+        ..kineto::Options::default()
+    };
+    let measurements = kineto::measurements(&traces, &options)
+        .map_err(|error| Failure::Invalid(error.to_string()))?;
+    files.finish(&measurements, "the traces", Kept::Already, ReportFormat::Table)
 }
 
 fn nccl_topology(arguments: &NcclTopologyArguments) -> Result<(), Failure> {

@@ -165,7 +165,8 @@ fn rows(kind: Kind, points: &[&Comparison]) -> String {
 fn judge(verdict: &Verdict, arguments: &VerifyArguments) -> Result<(), Failure> {
     let mean_max = 100.0 * arguments.threshold.get();
     for errors in &verdict.errors {
-        if errors.mean_abs_error_percent > mean_max {
+        // What is no number is no small error.
+        if !is_at_most(errors.mean_abs_error_percent, mean_max) {
             return Err(Failure::Missed(format!(
                 "the mean error of {}s is {:.1} %, and --threshold is {mean_max} %",
                 errors.kind, errors.mean_abs_error_percent
@@ -173,7 +174,7 @@ fn judge(verdict: &Verdict, arguments: &VerifyArguments) -> Result<(), Failure> 
         }
         let worst = arguments.worst.map(|worst| 100.0 * worst.get());
         if let Some(worst) = worst.filter(|_| errors.kind == Kind::Step)
-            && errors.max_abs_error_percent > worst
+            && !is_at_most(errors.max_abs_error_percent, worst)
         {
             return Err(Failure::Missed(format!(
                 "the largest error of a step is {:.1} %, and --worst is {worst} %",
@@ -181,5 +182,15 @@ fn judge(verdict: &Verdict, arguments: &VerifyArguments) -> Result<(), Failure> 
             )));
         }
     }
-    Ok(())
+    match verdict.not_compared.len() {
+        0 => Ok(()),
+        count => Err(Failure::Missed(format!(
+            "{count} measurement{} could not be compared",
+            if count == 1 { "" } else { "s" }
+        ))),
+    }
+}
+
+fn is_at_most(percent: f64, most: f64) -> bool {
+    percent <= most
 }

@@ -10,21 +10,23 @@ usage() {
     cat <<'END'
 usage: closed_loop.sh [OPTIONS] RESULTS
 
-Writes profiles, tables and figures to the folder RESULTS. It needs root, and takes about half an hour.
+Writes profiles, tables and figures to the folder RESULTS. It needs root, and takes about half an hour
+on a machine that does nothing else.
 
   --foretrain PROGRAM   the program [default: foretrain, or target/release/foretrain]
-  --rates "A,B,C"       rates of the hosts' links [default: 100 Mbit/s,200 Mbit/s,400 Mbit/s]
+  --rates "A,B,C"       rates of the hosts' links; eight hosts at 100 Mbit/s are about all that two cores
+                        can send [default: 25 Mbit/s,50 Mbit/s,100 Mbit/s]
   --hosts "A B"         numbers of hosts to predict [default: 4 8]
-  --steps N             steps of each kind [default: 15]
+  --steps N             steps of each kind [default: 10]
   --mpi                 ranks communicate by MPI, with a program that was built for it [default: TCP]
 END
 }
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cluster=$here/cluster.sh
-rates="100 Mbit/s,200 Mbit/s,400 Mbit/s"
+rates="25 Mbit/s,50 Mbit/s,100 Mbit/s"
 hosts="4 8"
-steps=15
+steps=10
 transport=tcp
 mpi=()
 program=$(command -v foretrain || echo "$here/../../target/release/foretrain")

@@ -119,13 +119,18 @@ count() {
 # its alias, given when all else is there: so nothing remains to go stale, and half a cluster, as a
 # killed `up` leaves it, is none.
 cluster() {
-    cat "/sys/class/net/$BRIDGE/ifalias" 2>/dev/null || true
+    local alias i
+    alias=$(cat "/sys/class/net/$BRIDGE/ifalias" 2>/dev/null) || return 0
+    for ((i = 0; i < ${alias%% *}; i++)); do
+        [[ -e /run/netns/$NAME-$i && -e /sys/class/net/$NAME-$i ]] || return 0
+    done
+    echo "$alias"
 }
 
 # Sets `hosts` and `bits`.
 need_cluster() {
     read -r hosts bits <<<"$(cluster)"
-    [[ -n $bits ]] || die 5 "no cluster is up: make one, as by \`$0 up 4 \"1 Gbit/s\"\`"
+    [[ -n $bits ]] || die 5 "no whole cluster is up: make one, as by \`$0 up 4 \"1 Gbit/s\"\`"
 }
 
 # Namespaces of all clusters' hosts, also of half a cluster.
@@ -161,14 +166,21 @@ if [[ -e /proc/sys/net/ipv6 ]]; then echo 1 >/proc/sys/net/ipv6/conf/all/disable
 EOF
 }
 
+# From here on, what fails has said why.
+expect_to_work() {
+    set -o errtrace
+    # shellcheck disable=SC2064
+    trap "die 5 'cannot $1: the message above says why'" ERR
+}
+
 # set_rate HOSTS BITS: shapes what every host sends, within it, and what it receives, at the switch.
 #
-# What the kernel hands over is a train of frames, and each costs cores some 30 us on its way from
-# program to program. A train waits until the bucket of its shaper holds as many bytes; the timer for that
-# is late by 5 to 10 us, or more where the cores compute. So the bucket must hold a train and what comes in
-# meanwhile, or rate is lost. But after a pause all that it holds passes at once. So a train is what the
-# rate allows in 80 us, or a frame if that is longer, and the bucket has room for 30 us more: then a
-# message is faster than the rate says by 0.11 ms at most, by 0.15 ms at 100 Mbit/s.
+# What the kernel hands over is a train of frames, and each costs cores 30 to 50 us on its way from
+# program to program. A train waits until the bucket of its shaper holds as many bytes; the timer for
+# that is late by 5 to 10 us, or more where the cores compute. So the bucket must hold a train and what
+# comes in meanwhile, or rate is lost. But after a pause all that it holds passes at once. So a train is
+# what the rate allows in 80 us, or a frame if that is longer, and the bucket has room for 30 us more:
+# then a message is faster than the rate says by 0.11 ms at most, by 0.15 ms at 100 Mbit/s.
 #
 # TCP keeps no more than some 1 ms of a connection's data in these queues. They are never full, as one that
 # drops would be another network.
@@ -227,7 +239,7 @@ take_lock() {
 }
 
 up() {
-    (($# >= 2)) || wrong_usage "\`up\` without number of hosts and rate: expected such as \`up 4 \"1 Gbit/s\"\`"
+    (($# >= 2)) || wrong_usage "\`up\` without hosts and rate: expected such as \`up 4 \"1 Gbit/s\"\`"
     local wanted wanted_bits
     wanted=$(count HOSTS "$1" 2 $HOSTS_MAX)
     shift
@@ -240,9 +252,11 @@ up() {
         local taken
         taken=$(ip -4 -oneline route show root $NETWORK.0/24)
         taken=${taken%%$'\n'*}
-        [[ -z $taken ]] || die 5 "this machine uses the network $NETWORK.0/24 already (${taken% }): remove that"
+        [[ -z $taken ]] \
+            || die 5 "this machine uses the network $NETWORK.0/24 already (${taken% }): remove that"
         # What is half there would be in the way of the next.
         trap remove EXIT
+        expect_to_work "make the cluster"
         ip link add $BRIDGE type bridge mcast_snooping 0
         ip address add $NETWORK.254/24 dev $BRIDGE
         ip link set $BRIDGE up
@@ -250,6 +264,7 @@ up() {
         for ((i = 0; i < wanted; i++)); do make_host "$i"; done
         check_network $((wanted - 1))
     fi
+    expect_to_work "set the rate"
     set_rate "$wanted" "$wanted_bits"
     trap - EXIT
     echo "$wanted hosts at $(spell_rate "$wanted_bits")"
@@ -270,6 +285,7 @@ change_rate() {
     wanted=$(parse_rate "$*")
     need_root_and_tools
     need_cluster
+    expect_to_work "set the rate"
     set_rate "$hosts" "$wanted"
     echo "$hosts hosts at $(spell_rate "$wanted")"
 }

@@ -132,27 +132,32 @@ impl RecordedStep {
     /// Forward of all layers.
     #[must_use]
     pub fn forward_total_ns(&self) -> u64 {
-        self.forward_ns.iter().sum()
+        sum(&self.forward_ns)
     }
 
     /// Backward of all layers.
     #[must_use]
     pub fn backward_total_ns(&self) -> u64 {
-        self.backward_ns.iter().sum()
+        sum(&self.backward_ns)
     }
 
     /// Forward, backward and update.
     #[must_use]
     pub fn compute_ns(&self) -> u64 {
-        self.forward_total_ns() + self.backward_total_ns() + self.optimizer_ns
+        sum(&[self.forward_total_ns(), self.backward_total_ns(), self.optimizer_ns])
     }
 
     /// What is nothing of all that is named.
     #[must_use]
     pub fn rest_ns(&self) -> u64 {
-        let named = self.compute_ns() + self.input_wait_ns + self.exposed_ns;
+        let named = sum(&[self.compute_ns(), self.input_wait_ns, self.exposed_ns]);
         self.step_ns.saturating_sub(named)
     }
+}
+
+/// The sum of times, which a file may say are longer than any.
+fn sum(times_ns: &[u64]) -> u64 {
+    times_ns.iter().copied().fold(0, u64::saturating_add)
 }
 
 /// Where two ranks are.

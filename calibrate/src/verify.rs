@@ -14,8 +14,8 @@ use foretrain_sim::jitter::Jitter;
 use foretrain_sim::network::{Interconnect, LinkCurve, MeasuredNetwork};
 use foretrain_sim::profile::{CollectiveProfile, EntryError, Estimate, Profile, StepProfile};
 use foretrain_sim::random::Streams;
-use foretrain_sim::step::{Packing, StepSetup, run_arrays};
-use foretrain_sim::units::{Bandwidth, Bytes};
+use foretrain_sim::step::{InputPipeline, Packing, StepSetup, run_arrays};
+use foretrain_sim::units::{Bandwidth, Bytes, SimDuration};
 use serde::Serialize;
 
 use crate::fit::robust::median;
@@ -102,10 +102,16 @@ pub enum VerifyError {
     /// There is nothing to compare.
     #[error(
         "nothing was measured that the profile could be held against: calibrate with all-reduces or \
-         steps, or give --against a profile that has them"
+         steps, or give --against a profile that has them{0}"
     )]
-    Nothing,
+    Nothing(
+        /// What was measured and could not be compared.
+        String,
+    ),
 }
+
+/// More ranks than this are not measured anywhere, and would take long to simulate.
+const RANKS_MAX: u32 = 1 << 16;
 
 /// Steps that are simulated before those that count, and those.
 const WARMUP_STEPS: u32 = 5;
@@ -114,7 +120,7 @@ const STEPS: u32 = 101;
 /// Holds what `profile` predicts against the all-reduces and steps of `measured`.
 ///
 /// # Errors
-/// There are none.
+/// There are none that can be compared.
 pub fn verify(profile: &Profile, measured: &[&Profile]) -> Result<Verdict, VerifyError> {
     let (mut points, mut not_compared) = (Vec::new(), Vec::new());
     for measured in measured {
@@ -137,12 +143,13 @@ pub fn verify(profile: &Profile, measured: &[&Profile]) -> Result<Verdict, Verif
             }
         }
     }
-    if points.is_empty() && not_compared.is_empty() {
-        return Err(VerifyError::Nothing);
+    not_compared.dedup();
+    if points.is_empty() {
+        let reasons = not_compared.iter().map(|reason| format!("; {reason}"));
+        return Err(VerifyError::Nothing(reasons.collect()));
     }
     let kinds = [Kind::AllReduce, Kind::Step];
     let errors = kinds.into_iter().filter_map(|kind| errors(kind, &points)).collect();
-    not_compared.dedup();
     Ok(Verdict { points, errors, not_compared })
 }
 
@@ -164,6 +171,8 @@ fn errors(kind: Kind, points: &[Comparison]) -> Option<Errors> {
 enum Impossible {
     #[error("the profile has no {0}")]
     Lacks(&'static str),
+    #[error("expected at most {RANKS_MAX} ranks")]
+    Ranks,
     #[error("{0}")]
     Entry(EntryError),
     #[error("{0}")]
@@ -172,6 +181,9 @@ enum Impossible {
 
 /// The profile's links, for nodes of so many ranks.
 fn network(profile: &Profile, ranks: u32, ranks_per_node: u32) -> Result<Interconnect, Impossible> {
+    if ranks > RANKS_MAX {
+        return Err(Impossible::Ranks);
+    }
     let curve = |link: &Option<foretrain_sim::profile::LinkProfile>| {
         link.as_ref().and_then(foretrain_sim::profile::LinkProfile::curve)
     };
@@ -185,7 +197,7 @@ fn network(profile: &Profile, ranks: u32, ranks_per_node: u32) -> Result<Interco
     // A link that no message takes may be anything.
     let unused = || {
         let bandwidth = Bandwidth::from_bytes_per_s(u64::MAX);
-        let latency = foretrain_sim::units::SimDuration::ZERO;
+        let latency = SimDuration::ZERO;
         LinkCurve::from(foretrain_sim::network::Link { latency, bandwidth })
     };
     let (intra, inter) = (intra.unwrap_or_else(unused), inter.unwrap_or_else(unused));
@@ -300,7 +312,15 @@ fn step_us(profile: &Profile, measured: &StepProfile) -> Result<f64, Impossible>
             Some(packing) => Packing::Measured(packing),
             None => Packing::Copy(Bandwidth::from_bytes_per_s(u64::MAX)),
         },
-        input: None,
+        input: profile.input.as_ref().map(|input| {
+            let share = f64::from(ranks_per_node) / f64::from(input.workers_per_node.max(1));
+            let decode_s = share * input.decode_us_per_image.value / 1e6 * per_rank_batch as f64;
+            InputPipeline {
+                decode: SimDuration::from_seconds(decode_s),
+                copy: SimDuration::ZERO,
+                prefetch_batches: input.prefetch_batches,
+            }
+        }),
         jitter: &jitter,
     };
     let streams = Streams::new(profile.origin.seed);

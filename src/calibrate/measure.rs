@@ -10,6 +10,7 @@ use foretrain_calibrate::measurements::Measurements;
 use foretrain_sim::collective::{Algorithm, Between, Inside};
 use foretrain_sim::fusion::Fusion;
 use foretrain_sim::profile::{AllReduceEntry, FusionEntry};
+use foretrain_sim::units::Bytes;
 use foretrain_trainer::communicator::{
     AllReduce, Communicator, CommunicatorSettings, HostCommunicator, ThreadTransport, Transport,
 };
@@ -26,6 +27,8 @@ use crate::{progress, ranks};
 /// Repeats of each all-reduce, and how narrow intervals are to become.
 const REPEATS: (u32, u32) = (9, 99);
 const NARROW: f64 = 0.01;
+/// The largest all-reduce that can be asked for.
+const SIZE_MAX: u64 = 16 << 30;
 
 /// Measures as all ranks of this process; rank 0's measurements, if it is one of them.
 pub(super) fn measure(
@@ -93,11 +96,19 @@ impl Job<'_> {
                 .extend(others.into_iter().map(|rank| rank.join().unwrap_or_else(|_| Err(gone()))));
             results
         });
-        let mut measured = Vec::new();
+        let (mut measured, mut failures) = (Vec::new(), Vec::new());
         for result in results {
-            measured.push(result?);
+            match result {
+                Ok(measurements) => measured.push(measurements),
+                Err(failure) => failures.push(failure),
+            }
         }
-        Ok(measured.swap_remove(0))
+        // That another rank is gone is what the others notice of the cause.
+        failures.sort_by_key(|failure| matches!(failure, Failure::Runtime(_)));
+        match failures.into_iter().next() {
+            Some(failure) => Err(failure),
+            None => Ok(measured.swap_remove(0)),
+        }
     }
 
     fn one_rank<T: Transport + 'static>(
@@ -126,7 +137,8 @@ impl Job<'_> {
                 local_ranks,
                 scratch: scratch.path().to_owned(),
                 device: ranks::device(),
-                memory_bytes: ranks::memory_bytes(),
+                // That of this machine is no accelerator's.
+                memory_bytes: None,
                 started: self.measured.clone(),
             },
         );
@@ -191,6 +203,13 @@ impl Job<'_> {
         sizes.dedup();
         if sizes.is_empty() {
             return Err(Failure::Usage("--sizes: expected at least one of 4 B or more".to_owned()));
+        }
+        if let Some(large) = sizes.iter().find(|size| **size > SIZE_MAX) {
+            return Err(Failure::Usage(format!(
+                "--sizes: {} is more than {}, which no gradient has",
+                Bytes::new(*large),
+                Bytes::new(SIZE_MAX)
+            )));
         }
         Ok(Procedure {
             parts: parts(&arguments.only),

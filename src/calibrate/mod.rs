@@ -26,7 +26,7 @@ pub(crate) fn run(arguments: &CalibrateArguments) -> Result<(), Failure> {
         let mut measurements = Measurements::read(&output::read_text(path)?)
             .map_err(|error| Failure::Invalid(format!("{name}: {error}")))?;
         said(arguments, &mut measurements);
-        return files.finish(&measurements, &name, arguments.format);
+        return files.finish(&measurements, &name, Kept::Already, arguments.format);
     }
     if !arguments.recordings.is_empty() {
         let files = Files::create(&arguments.output)?;
@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: &CalibrateArguments) -> Result<(), Failure> {
         let mut measurements = recordings::read(&recordings, &command(), arguments.seed)
             .map_err(|error| Failure::Invalid(error.to_string()))?;
         said(arguments, &mut measurements);
-        return files.finish(&measurements, "the recordings", arguments.format);
+        return files.finish(&measurements, "the recordings", Kept::Already, arguments.format);
     }
     let launch = ranks::find(&arguments.launch)?;
     // Only one rank writes; the others need no place to.
@@ -51,7 +51,9 @@ pub(crate) fn run(arguments: &CalibrateArguments) -> Result<(), Failure> {
     let (place, config) = config::read(arguments.config.as_deref())?;
     let measured = measure::measure(arguments, &launch, &place, config)?;
     match (files, measured) {
-        (Some(files), Some(measurements)) => files.finish(&measurements, &place, arguments.format),
+        (Some(files), Some(measurements)) => {
+            files.finish(&measurements, &place, Kept::Nowhere, arguments.format)
+        }
         _ => Ok(()),
     }
 }
@@ -80,6 +82,15 @@ pub(crate) fn now() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }
 
+/// Where measurements are that turn out to say too little for a profile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// In the file that they came from.
+    Already,
+    /// Nowhere but here, so they are written all the same.
+    Nowhere,
+}
+
 /// The profile, and the raw measurements beside it.
 pub(crate) struct Files {
     profile: OutputFile,
@@ -104,6 +115,7 @@ impl Files {
         self,
         measurements: &Measurements,
         place: &str,
+        kept: Kept,
         format: ReportFormat,
     ) -> Result<(), Failure> {
         let Self { profile: profile_file, raw, raw_name } = self;
@@ -111,13 +123,25 @@ impl Files {
             Failure::Runtime(format!("failed to write the measurements: {error}"))
         };
         let raw_text = measurements.to_json().map_err(failed)?;
-        let hash = FileHash { file: raw_name, sha256: text_hash(&raw_text) };
-        let profile = profile::fit(measurements, Some(hash)).map_err(|refused| {
-            Failure::Refused(format!("{place}: {refused}; no profile was written"))
-        })?;
-        profile.check().map_err(|error| {
-            Failure::Refused(format!("{place}: {error}; no profile was written"))
-        })?;
+        let hash = FileHash { file: raw_name.clone(), sha256: text_hash(&raw_text) };
+        let fitted = profile::fit(measurements, Some(hash))
+            .map_err(|refused| refused.to_string())
+            .and_then(|profile| match profile.check() {
+                Ok(()) => Ok(profile),
+                Err(error) => Err(error.to_string()),
+            });
+        let profile = match (fitted, kept) {
+            (Ok(profile), _) => profile,
+            (Err(reason), Kept::Already) => {
+                return Err(Failure::Refused(format!("{place}: {reason}; no profile was written")));
+            }
+            (Err(reason), Kept::Nowhere) => {
+                raw.finish(raw_text.as_bytes())?;
+                return Err(Failure::Refused(format!(
+                    "{place}: {reason}; no profile was written, the measurements are in {raw_name}"
+                )));
+            }
+        };
         let text = profile.to_json().map_err(failed)?;
         raw.finish(raw_text.as_bytes())?;
         profile_file.finish(text.as_bytes())?;
@@ -135,7 +159,25 @@ fn warn(profile: &Profile) {
     }
 }
 
-/// `profile.json` becomes `profile.measurements.json`.
+/// `profile.json` becomes `profile.measurements.json`; what does not end in `.json` keeps its end.
 fn raw_path(path: &Path) -> PathBuf {
-    path.with_extension("measurements.json")
+    if path.extension().is_some_and(|extension| extension == "json") {
+        return path.with_extension("measurements.json");
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(".measurements.json");
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn raw_measurements_have_a_name_of_their_own() {
+        let name = |path: &str| raw_path(Path::new(path)).display().to_string();
+        assert_eq!(name("a/profile.json"), "a/profile.measurements.json");
+        assert_eq!(name("run.1"), "run.1.measurements.json");
+        assert_eq!(name("run.2"), "run.2.measurements.json");
+    }
 }

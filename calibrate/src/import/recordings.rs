@@ -9,7 +9,8 @@ use foretrain_sim::recording::{EventKind, Header, Recording};
 use super::ImportError;
 use crate::measure::recorded_steps;
 use crate::measurements::{
-    ComputeSeries, Measurements, NetworkEntry, NormSeries, RecordedStep, StepSeries, VERSION,
+    ComputeSeries, Measurements, NetworkEntry, NormSeries, Observation, RecordedStep, StepSeries,
+    VERSION,
 };
 
 /// The measurements of `recordings`, each with the name that errors call it by.
@@ -143,13 +144,24 @@ fn add_batch(
         recorded_steps(&named.1).map_err(|error| ImportError::new(format!("{}: {error}", named.0)))
     };
     let Some(first) = ranks.values().next() else { return Ok(()) };
+    let steps = steps_of(first)?;
+    let header = &first.1.header;
+    // Ranks are told apart by their place, so it is all of them or one.
+    let all_there = ranks.len() == header.ranks as usize;
     let mut rank_compute_ns = Vec::new();
-    for named in ranks.values() {
+    for named in ranks.values().take(if all_there { ranks.len() } else { 1 }) {
         let steps = steps_of(named)?;
         rank_compute_ns.push(steps.iter().map(RecordedStep::compute_ns).collect());
     }
-    let steps = steps_of(first)?;
-    let header = &first.1.header;
+    if overlaps(&first.1) {
+        all.observations.push(Observation::Traced {
+            about: format!("layers at batch {batch}"),
+            what:
+                "buckets travelled while they were recorded, and what that took from backward is \
+                   taken as theirs: record with `overlap = false`"
+                    .to_owned(),
+        });
+    }
     if header.ranks == 1 {
         all.steps.push(StepSeries {
             ranks: 1,
@@ -172,6 +184,23 @@ fn add_batch(
         periods_s: Vec::new(),
     });
     Ok(())
+}
+
+/// Whether a bucket travelled before backward was over.
+fn overlaps(recording: &Recording) -> bool {
+    let mut backward_end: BTreeMap<u64, u64> = BTreeMap::new();
+    for event in &recording.events {
+        if let EventKind::Backward { span, .. } = event.kind {
+            let end = backward_end.entry(event.step).or_default();
+            *end = (*end).max(span.end_ns);
+        }
+    }
+    recording.events.iter().any(|event| match event.kind {
+        EventKind::AllReduce { span, .. } => {
+            backward_end.get(&event.step).is_some_and(|end| span.start_ns < *end)
+        }
+        _ => false,
+    })
 }
 
 /// Norms of all ranks, if all were recorded.

@@ -41,6 +41,9 @@ struct Point {
     /// What one takes, about.
     expected_s: f64,
     seconds: Vec<f64>,
+    /// After how many repeats it is next asked whether the interval is narrow: if it were after each,
+    /// chance would decide.
+    look_at: usize,
     is_narrow: bool,
 }
 
@@ -135,9 +138,13 @@ impl Sweep<'_> {
             let mut left_out = None;
             for &bytes in sizes {
                 subject.check_all_reduce(&job, bytes)?;
-                let expected_s = subject.all_reduce(&job, bytes, 1)?;
+                // The first may have been slow by chance.
+                let first_s = subject.all_reduce(&job, bytes, 1)?;
+                let expected_s = first_s.min(subject.all_reduce(&job, bytes, 1)?);
                 progress.done();
-                let point = Point { job, bytes, expected_s, seconds: Vec::new(), is_narrow: false };
+                let look_at = self.procedure.repeats.0 as usize;
+                let seconds = Vec::new();
+                let point = Point { job, bytes, expected_s, seconds, look_at, is_narrow: false };
                 needed_s += least * point.round_s();
                 // Sizes increase, so all after it take longer.
                 if needed_s > share_s && bytes != sizes[0] {
@@ -179,7 +186,8 @@ impl Sweep<'_> {
                 let point = &mut points[index];
                 let together = point.together();
                 point.seconds.push(subject.all_reduce(&point.job, point.bytes, together)?);
-                if round + 1 >= least {
+                if point.seconds.len() >= point.look_at {
+                    point.look_at += point.look_at.div_ceil(2);
                     let interval = median_estimate(&point.seconds);
                     point.is_narrow = interval.is_some_and(|interval| {
                         interval.relative_width() / 2.0 <= procedure.narrow

@@ -78,6 +78,12 @@ pub struct StepRun {
 
 /// What is measured.
 pub trait Subject {
+    /// Whether all ranks are to do the same, and are where they are taken to be.
+    ///
+    /// # Errors
+    /// They are not, or one is missing.
+    fn agree(&mut self, what: &str) -> Result<(), MeasureError>;
+
     /// What it is.
     fn machine(&self) -> MachineEntry;
 
@@ -220,6 +226,9 @@ impl Procedure {
         progress: &mut dyn Progress,
     ) -> Result<Measurements, MeasureError> {
         let parts = &self.parts;
+        // The command and the moment may differ from rank to rank.
+        let what = Self { command: String::new(), measured: String::new(), ..self.clone() };
+        subject.agree(&format!("{what:?}"))?;
         let machine = subject.machine();
         let several = machine.ranks > 1;
         let sums = several && subject.has_all_reduce();
@@ -259,8 +268,7 @@ impl Procedure {
             let sweep = Sweep { procedure: self, until };
             sweep.run(subject, &mut all, progress)?;
         } else if parts.all_reduce && several {
-            let what = "messages: gradients of GPUs travel by NCCL, whose all-reduces are those of \
-                        the recorded steps";
+            let what = "messages and all-reduces: gradients travel by NCCL, between GPUs";
             all.observations.push(Observation::NotMeasured { what: what.to_owned() });
         }
         if parts.compute {
@@ -277,6 +285,9 @@ impl Procedure {
         }
         if parts.noise && several {
             self.noise(subject, &mut all, progress)?;
+        } else if parts.noise {
+            let what = "the gradient noise scale: it needs several ranks";
+            all.observations.push(Observation::NotMeasured { what: what.to_owned() });
         }
         if parts.input {
             progress.begin(Stage::Input, 1, None);
@@ -284,6 +295,8 @@ impl Procedure {
             progress.done();
         }
         all.observations.extend(subject.observations());
+        // By now it is known on what was computed.
+        all.machine = subject.machine();
         Ok(all)
     }
 
@@ -366,8 +379,13 @@ impl Procedure {
         let (ranks, ranks_per_node) = (all.machine.ranks, all.machine.ranks_per_node);
         let wire = all.network.as_ref().map_or(4, |network| network.wire.element_bytes());
         let mut steps = None;
-        for (index, variant) in self.variants.iter().enumerate() {
-            let left = (self.variants.len() - index) as u32;
+        // Where NCCL sums, it does so by the algorithm of the configuration.
+        let can = |variant: &&StepVariant| {
+            ranks == 1 || subject.has_all_reduce() || variant.all_reduce == self.usual.0
+        };
+        let variants: Vec<&StepVariant> = self.variants.iter().filter(can).collect();
+        for (index, &variant) in variants.iter().enumerate() {
+            let left = (variants.len() - index) as u32;
             let share = until.saturating_sub(subject.elapsed()?) / left;
             progress.begin(Stage::Steps { variant: variant.clone() }, 1, Some(share));
             let steps = match steps {

@@ -1,5 +1,6 @@
 //! What this machine's processors did meanwhile: their clocks, and who else used them.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use crate::measurements::Observation;
@@ -27,8 +28,9 @@ pub(super) struct Use {
     busy: u64,
     /// By all and nobody.
     total: u64,
-    /// The machine, as it calls its last start: ranks on one machine share its processors.
-    boot: String,
+    /// The machine, as it calls its last start, and the process: ranks on one machine share its
+    /// processors, and ranks that are threads one process.
+    process: (String, u32),
 }
 
 impl Processor {
@@ -52,7 +54,7 @@ impl Processor {
             own: now.own.saturating_sub(self.before.own),
             busy: now.busy.saturating_sub(self.before.busy),
             total: now.total.saturating_sub(self.before.total),
-            boot: now.boot,
+            process: now.process,
         }
     }
 
@@ -66,7 +68,10 @@ impl Processor {
         }
         let used = self.used();
         let of_this = ranks.iter().filter_map(|bytes| Use::from_bytes(bytes));
-        let own: u64 = of_this.filter(|rank| rank.boot == used.boot).map(|rank| rank.own).sum();
+        let of_this = of_this.filter(|rank| rank.process.0 == used.process.0);
+        let processes: BTreeMap<u32, u64> =
+            of_this.map(|rank| (rank.process.1, rank.own)).collect();
+        let own: u64 = processes.values().sum();
         let others = used.busy.saturating_sub(own) as f64 / used.total.max(1) as f64;
         if others > OTHERS {
             let who = "other processes of this machine".to_owned();
@@ -80,7 +85,10 @@ impl Use {
     fn now() -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         Self::parse(&read("/proc/self/stat"), &read("/proc/stat"))
-            .map(|used| Self { boot: read("/proc/sys/kernel/random/boot_id"), ..used })
+            .map(|used| {
+                let boot = read("/proc/sys/kernel/random/boot_id").trim().to_owned();
+                Self { process: (boot, std::process::id()), ..used }
+            })
             .unwrap_or_default()
     }
 
@@ -97,20 +105,21 @@ impl Use {
             line.split_whitespace().take(8).filter_map(|number| number.parse().ok()).collect();
         let total: u64 = numbers.iter().sum();
         let idle: u64 = numbers.iter().skip(3).take(2).sum();
-        Some(Self { own, busy: total - idle, total, boot: String::new() })
+        Some(Self { own, busy: total - idle, total, ..Self::default() })
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let Self { own, busy, total, boot } = self;
-        format!("{own} {busy} {total} {}", boot.trim()).into_bytes()
+        let Self { own, busy, total, process: (boot, process) } = self;
+        format!("{own} {busy} {total} {process} {boot}").into_bytes()
     }
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(bytes).ok()?;
-        let mut words = text.splitn(4, ' ');
+        let mut words = text.splitn(5, ' ');
         let mut number = || words.next()?.parse::<u64>().ok();
         let (own, busy, total) = (number()?, number()?, number()?);
-        Some(Self { own, busy, total, boot: format!("{}\n", words.next()?) })
+        let process = u32::try_from(number()?).ok()?;
+        Some(Self { own, busy, total, process: (words.next()?.to_owned(), process) })
     }
 }
 
@@ -136,7 +145,7 @@ mod tests {
     fn ticks_are_read_as_linux_writes_them() {
         let used = Use::parse(PROCESS, MACHINE).unwrap();
         assert_eq!((used.own, used.busy, used.total), (300, 900, 2000));
-        let used = Use { boot: "an id\n".to_owned(), ..used };
+        let used = Use { process: ("an id".to_owned(), 7), ..used };
         assert_eq!(Use::from_bytes(&used.to_bytes()), Some(used));
         assert_eq!(Use::parse("", ""), None);
         assert_eq!(Use::from_bytes(b"1 2"), None);

@@ -12,7 +12,7 @@ use foretrain_sim::recording::{EventKind, Recording};
 use foretrain_sim::units::Bytes;
 use foretrain_trainer::communicator::{AllReduce, Communicator, lend};
 use foretrain_trainer::config::{
-    Config, DeviceName, Every, FusionConfig, FusionName, RecordingConfig, StepRange,
+    Backend, Config, DeviceName, Every, FusionConfig, FusionName, RecordingConfig, StepRange,
 };
 use foretrain_trainer::recording::rank_path;
 use foretrain_trainer::train::{News, Setup, TrainError, Watch, run_rank};
@@ -215,17 +215,61 @@ fn fusion(entry: &FusionEntry) -> FusionConfig {
 }
 
 /// Notes when steps end.
-struct StepEnds(Vec<Instant>);
+#[derive(Default)]
+struct StepEnds {
+    ends: Vec<Instant>,
+    /// The accelerator, if it is not this machine's processor that computes.
+    device: Option<String>,
+}
 
 impl Watch for StepEnds {
     fn tell(&mut self, news: News<'_>) {
-        if let News::Step { .. } = news {
-            self.0.push(Instant::now());
+        match news {
+            News::Step { .. } => self.ends.push(Instant::now()),
+            News::Start { device, .. } => self.device = device.map(str::to_owned),
+            _ => {}
         }
     }
 }
 
 impl Subject for Ranks {
+    fn agree(&mut self, what: &str) -> Result<(), MeasureError> {
+        let RankSettings { local_rank, local_ranks, config, .. } = &self.settings;
+        let hash = foretrain_sim::scenario::text_hash(&format!("{what} {config:?}"));
+        let own = format!("{local_rank} {local_ranks} {hash}");
+        let world = self.world();
+        let first_seat = *local_ranks;
+        let all = self.exchange("what is to be measured", own.as_bytes())?;
+        for (rank, said) in (0..world).zip(&all) {
+            let said = String::from_utf8_lossy(said);
+            let mut words = said.split(' ');
+            let mut number = || words.next().and_then(|word| word.parse::<u32>().ok());
+            let (seat, seats) = (number(), number());
+            let expected = rank % first_seat.max(1);
+            if seats != Some(first_seat) || seat != Some(expected) {
+                return Err(MeasureError::Input(format!(
+                    "rank {rank} says that it is rank {} of {} on its machine, expected {expected} of \
+                     {first_seat}: start as many ranks on every machine, those of a machine one after \
+                     the other",
+                    seat.unwrap_or_default(),
+                    seats.unwrap_or_default()
+                )));
+            }
+            if words.next() != Some(hash.as_str()) {
+                return Err(MeasureError::Input(format!(
+                    "rank {rank} was told something else than this rank: start all with the same \
+                     options and configuration"
+                )));
+            }
+        }
+        if world % first_seat.max(1) != 0 {
+            return Err(MeasureError::Input(format!(
+                "{world} ranks are not {first_seat} on every machine: start as many on each"
+            )));
+        }
+        Ok(())
+    }
+
     fn machine(&self) -> MachineEntry {
         let RankSettings { config, local_ranks, device, .. } = &self.settings;
         let threads = config.training.threads_per_rank.unwrap_or_else(|| {
@@ -259,7 +303,9 @@ impl Subject for Ranks {
     }
 
     fn has_all_reduce(&self) -> bool {
-        self.settings.config.training.device != DeviceName::Cuda
+        let config = &self.settings.config;
+        config.training.device != DeviceName::Cuda
+            || config.communication.backend() == Backend::Host
     }
 
     fn check_all_reduce(&mut self, job: &Job, bytes: u64) -> Result<(), MeasureError> {
@@ -328,13 +374,16 @@ impl Subject for Ranks {
         };
         let (lent, back) = lend(communicator);
         let seat = (self.settings.local_rank, self.settings.local_ranks);
-        let mut ends = StepEnds(Vec::new());
-        let result = run_rank(&setup, Box::new(lent), seat, &mut ends);
+        let mut watch = StepEnds::default();
+        let result = run_rank(&setup, Box::new(lent), seat, &mut watch);
         self.communicator = back.wait();
         result.map_err(trained)?;
         self.processor.look();
-        let periods_s: Vec<f64> = ends
-            .0
+        if let Some(device) = watch.device {
+            self.settings.device = device;
+        }
+        let periods_s: Vec<f64> = watch
+            .ends
             .windows(2)
             .skip(settings.warmup_steps.saturating_sub(1) as usize)
             .map(|pair| (pair[1] - pair[0]).as_secs_f64())
@@ -369,20 +418,28 @@ impl Subject for Ranks {
         let data =
             format!("{}, {} pixels a side", kind.as_str().unwrap_or_default(), config.image_size());
         let setup = self.setup(config)?;
-        let mut own = Vec::new();
-        // One rank alone: the others would take from its worker.
-        if self.rank() == 0 {
-            for _ in 0..repeats {
-                let (both, read) = setup.time_input(images).map_err(trained)?;
-                own.extend([both, read]);
+        let (mut decode_s_per_image, mut read_s_per_image) = (Vec::new(), Vec::new());
+        for repeat in 0..repeats {
+            // One rank alone: the others would take from its worker. They hear of it often enough
+            // not to think that it is gone.
+            let own = match self.rank() {
+                0 => {
+                    let (decode_s, read_s) =
+                        setup.time_input(images, repeat * images).map_err(trained)?;
+                    vec![decode_s, read_s]
+                }
+                _ => Vec::new(),
+            };
+            let all = self.exchange_numbers("input", &own)?;
+            if let Some([decode_s, read_s]) = all.first().map(Vec::as_slice) {
+                decode_s_per_image.push(*decode_s);
+                read_s_per_image.push(*read_s);
             }
         }
-        let all = self.exchange_numbers("input", &own)?;
-        let (pairs, _) = all.first().map(Vec::as_slice).unwrap_or_default().as_chunks::<2>();
         Ok(InputSeries {
             data,
-            decode_s_per_image: pairs.iter().map(|pair| pair[0]).collect(),
-            read_s_per_image: pairs.iter().map(|pair| pair[1]).collect(),
+            decode_s_per_image,
+            read_s_per_image,
             workers_per_node,
             prefetch_batches,
         })

@@ -129,6 +129,7 @@ fn small_network() -> ComputeProfile {
         network: "twelve layers".to_owned(),
         input: [3, 32, 32],
         precision: NumberFormat::F32,
+        wire: None,
         optimizer: "lars".to_owned(),
         layers: layers.collect(),
         batches: vec![batch(8, 1.0), batch(16, 1.8)],
@@ -216,6 +217,10 @@ impl Synthetic {
 }
 
 impl Subject for Synthetic {
+    fn agree(&mut self, _: &str) -> Result<(), MeasureError> {
+        Ok(())
+    }
+
     fn machine(&self) -> MachineEntry {
         MachineEntry {
             device: "a synthetic machine".to_owned(),

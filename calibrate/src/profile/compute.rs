@@ -40,6 +40,7 @@ impl Fitting<'_> {
             network: network.name.clone(),
             input: network.input,
             precision: network.precision,
+            wire: (network.wire != network.precision).then_some(network.wire),
             optimizer: network.optimizer.clone(),
             layers: network.layers.clone(),
             batches,

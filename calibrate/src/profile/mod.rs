@@ -19,7 +19,7 @@ use foretrain_sim::random::Streams;
 
 use crate::fit::Refusal;
 use crate::fit::estimate::median_estimate;
-use crate::measurements::{Measurements, StepSeries};
+use crate::measurements::{Measurements, Observation, StepSeries};
 
 /// Measurements that cannot support a profile.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -63,6 +63,21 @@ impl Fitting<'_> {
 /// # Errors
 /// A part of the measurements cannot support a fit.
 pub fn fit(measurements: &Measurements, raw: Option<FileHash>) -> Result<Profile, Refused> {
+    let all = measurements;
+    let empty = all.compute.is_empty()
+        && all.links.is_empty()
+        && all.collectives.is_empty()
+        && all.steps.is_empty()
+        && all.input.is_none()
+        && all.norms.is_none();
+    if empty {
+        let noted = all.observations.iter().filter_map(|observation| match observation {
+            Observation::NotMeasured { what } => Some(format!(" ({what})")),
+            _ => None,
+        });
+        let reason = format!("there is nothing{}", noted.collect::<String>());
+        return Err(Refused::new("measurements", reason));
+    }
     let mut fitting =
         Fitting { measurements, streams: Streams::new(measurements.seed), warnings: Vec::new() };
     let compute = fitting.compute()?;

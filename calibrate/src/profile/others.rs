@@ -5,9 +5,12 @@ use foretrain_sim::profile::{Estimate, GradientNoise, InputProfile, JitterProfil
 use super::{Fitting, Refused};
 use crate::fit::distribution::{FEWEST_VALUES, fit_distribution};
 use crate::fit::estimate::{median_estimate, percentile_bootstrap};
-use crate::fit::robust::median;
+use crate::fit::robust::{median, reject_outliers};
 use crate::fit::series::{self, Finding};
 use crate::measurements::{ComputeSeries, InputSeries, NormSeries};
+
+/// Less probable fits are worth a word.
+const KS_PROBABILITY_MIN: f64 = 0.02;
 
 /// More steps than this say no more of a distribution.
 const VALUES_MAX: usize = 4000;
@@ -35,6 +38,12 @@ impl Fitting<'_> {
         for found in slow {
             self.warn(found.code(), about, found);
         }
+        if let Some((rank, _)) =
+            ranks.iter().find(|(_, times)| times.iter().any(|time| *time <= 0.0))
+        {
+            let reason = format!("a step of rank {rank} took no time: the clock is too coarse");
+            return Err(Refused::new(about, reason));
+        }
         let factors: Vec<Vec<f64>> = ranks
             .iter()
             .map(|(_, times)| {
@@ -57,8 +66,28 @@ impl Fitting<'_> {
         let all: Vec<f64> = factors.concat();
         let every = all.len().div_ceil(VALUES_MAX);
         let some: Vec<f64> = all.iter().copied().step_by(every).collect();
-        let fit = fit_distribution(&some, &self.streams, about).map_err(Refused::of(about))?;
+        // Pauses, ten times as long as a step, are no variation: one would be the whole of it.
+        let kept = reject_outliers(&some);
+        let paused_share = kept.rejected as f64 / some.len() as f64;
+        let usual: Vec<f64> = kept.ln_seconds.iter().map(|ln| ln.exp()).collect();
+        let fit = fit_distribution(&usual, &self.streams, about).map_err(Refused::of(about))?;
         let Some(best) = fit.best() else { return Ok(None) };
+        if paused_share > 0.0 {
+            let message = format!(
+                "{:.2} % of the steps took far longer than the others, and are left out: the simulator has \
+                 no pauses",
+                100.0 * paused_share
+            );
+            self.warn("pauses", about, message);
+        }
+        if best.ks_probability < KS_PROBABILITY_MIN {
+            let message = format!(
+                "no distribution fits well: {}, the best, has a probability of {:.2}",
+                best.shape.name(),
+                best.ks_probability
+            );
+            self.warn("distribution", about, message);
+        }
         Ok(Some(JitterProfile {
             distribution: fit.drawable,
             variation: fit.variation,
@@ -66,6 +95,7 @@ impl Fitting<'_> {
             ks_distance: best.ks_statistic,
             ks_probability: best.ks_probability,
             autocorrelation,
+            paused_share,
             steps: all.len() as u64,
             slow_ranks,
         }))
@@ -132,7 +162,7 @@ impl Fitting<'_> {
             let message = "the interval of the noise scale reaches below 0: take more steps";
             self.warn("noise-scale", about, message);
         }
-        let last = first_step + local_and_averaged.len() as u64 - 1;
+        let last = first_step.saturating_add(local_and_averaged.len() as u64 - 1);
         Some(GradientNoise {
             scale_images,
             steps: (*first_step, last),

@@ -198,7 +198,7 @@ fn what_is_doubtful_is_said_and_what_is_impossible_refused() {
         factor: 1.3,
     }];
     let mut measurements = measured(truth, 5, &procedure);
-    measurements.observations.push(crate::measurements::Observation::ClockThrottled {
+    measurements.observations.push(Observation::ClockThrottled {
         before_mhz: 3000.0,
         lowest_mhz: 2000.0,
     });

@@ -219,9 +219,10 @@ pub(super) fn point(case: &Case, engine: Engine) -> Result<Point, ForecastError>
         cost_usd: cost.and_then(|(rates, hours)| {
             Some(cost_usd(case.accelerators, hours, rates.usd_per_accelerator_hour?))
         }),
-        energy_kwh: cost.map(|(rates, hours)| {
-            energy_kwh(case.accelerators, hours, rates.watts_per_accelerator)
-        }),
+        // No accelerator runs on nothing: its power is not known.
+        energy_kwh: cost.filter(|(rates, _)| rates.watts_per_accelerator > 0.0).map(
+            |(rates, hours)| energy_kwh(case.accelerators, hours, rates.watts_per_accelerator),
+        ),
     })
 }
 

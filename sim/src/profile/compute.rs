@@ -17,6 +17,9 @@ pub struct ComputeProfile {
     pub input: [u64; 3],
     /// The format in which forward and backward compute.
     pub precision: NumberFormat,
+    /// The format in which gradients travel, if it is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wire: Option<NumberFormat>,
     /// The update rule, such as `lars`.
     pub optimizer: String,
     /// What a step executes, in forward order.

@@ -12,6 +12,7 @@
 //! *Versions.* `profile` is the version of the format. Within a version keys may be added, and
 //! readers ignore keys that they do not know.
 
+mod check;
 mod compute;
 mod estimate;
 mod links;
@@ -144,7 +145,7 @@ impl PackingProfile {
     }
 }
 
-/// How the compute of a rank varies from step to step, about its mean.
+/// How the compute of a rank varies from step to step, about its median.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JitterProfile {
     /// The distribution that fits best of those that can be simulated.
@@ -160,6 +161,9 @@ pub struct JitterProfile {
     pub ks_probability: f64,
     /// The correlation of a step with the one before.
     pub autocorrelation: f64,
+    /// The share of steps that took far longer than the others, and are left out.
+    #[serde(default)]
+    pub paused_share: f64,
     /// Steps behind it, over all ranks.
     pub steps: u64,
     /// Ranks that are slower than the others in every step, with how many times as long they take.
@@ -208,7 +212,7 @@ pub struct CostEntry {
 /// Something doubtful about a measurement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProfileWarning {
-    /// Its kind, such as `time-drift`.
+    /// Its kind, such as `drift`.
     pub code: String,
     /// Of which measurement.
     pub about: String,

@@ -32,6 +32,7 @@ fn compute() -> ComputeProfile {
         network: "two layers".to_owned(),
         input: [3, 4, 4],
         precision: NumberFormat::F32,
+        wire: None,
         optimizer: "lars".to_owned(),
         layers: vec![layer("one", &[100, 10]), layer("two", &[50])],
         batches: vec![batch(8, [10.0, 20.0], [20.0, 40.0]), batch(16, [16.0, 40.0], [30.0, 90.0])],
@@ -86,6 +87,7 @@ pub(crate) fn profile() -> Profile {
             ks_distance: 0.01,
             ks_probability: 0.4,
             autocorrelation: 0.0,
+            paused_share: 0.0,
             steps: 1000,
             slow_ranks: Vec::new(),
         }),
@@ -208,7 +210,7 @@ fn what_cannot_be_simulated_is_named() {
     let version = with(&|profile| profile.profile = 2);
     assert!(version.starts_with("`profile`: format version 2, but this version"), "{version}");
     let batches = with(&|profile| profile.compute.as_mut().unwrap().batches.reverse());
-    assert_eq!(batches, "`compute.batches`: expected increasing batches, the first at least 1");
+    assert_eq!(batches, "`compute.batches`: expected increasing batches");
     let times = with(&|profile| {
         profile.compute.as_mut().unwrap().batches[1].layer_forward_us.pop();
     });
@@ -222,6 +224,30 @@ fn what_cannot_be_simulated_is_named() {
         link.ranges[1].gbyte_per_s = Estimate::exact(0.0);
     });
     assert!(rate.starts_with("`links.inter_node.ranges[1].gbyte_per_s`: 0, expected"), "{rate}");
+    // What would divide by zero, overflow or never end.
+    let steps = with(&|profile| {
+        profile.steps.push(StepProfile {
+            ranks: 4,
+            ranks_per_node: 0,
+            per_rank_batch: 8,
+            all_reduce: AllReduceEntry::plain(AlgorithmName::Ring),
+            fusion: FusionEntry::OneBucket,
+            wire_element_bytes: 4,
+            overlap: true,
+            step_us: Estimate::exact(1.0),
+            step_mean_us: 1.0,
+            steps: 1,
+        });
+    });
+    assert_eq!(steps, "`steps[0].ranks_per_node`: 0, expected 1 to 1048576");
+    let tensors = with(&|profile| {
+        profile.compute.as_mut().unwrap().layers[0].tensors[0].elements = u64::MAX;
+    });
+    assert!(tensors.starts_with("`compute.layers: one.0`: 18446744073709551615, expected"));
+    let packing = with(&|profile| {
+        profile.packing.as_mut().unwrap().pack_us = Estimate::exact(-1.0);
+    });
+    assert!(packing.starts_with("`packing.pack_us`: -1, expected 0 to"), "{packing}");
     let text = profile().to_json().unwrap();
     let typed = refused(&text.replace("\"batch\": 16", "\"batch\": \"16\""));
     assert!(typed.contains("`compute.batches[1].batch`: invalid type"), "{typed}");

@@ -13,6 +13,9 @@ use crate::recording::NumberFormat;
 use crate::units::{Bandwidth, Bytes, Power, Price};
 use crate::workload::{Network, NetworkName};
 
+/// Larger batches no accelerator has; their times would overflow.
+const BATCH_MAX: u64 = 1_000_000;
+
 /// Where everything of this module is from.
 const FROM: &str = "profile";
 
@@ -45,6 +48,8 @@ pub(super) fn accelerator(profile: &Profile) -> Accelerator {
 pub(super) struct Measured {
     pub(super) model: Network,
     pub(super) precision: Precision,
+    /// Bytes of a gradient element on the wire, unless the scenario says otherwise.
+    pub(super) wire_bytes: u64,
     pub(super) times: ComputeTimes,
     /// The batches that were measured, if the point's is not among them.
     pub(super) extrapolated: Option<(u64, u64)>,
@@ -62,6 +67,10 @@ pub(super) fn compute(
     batch: u64,
     overlapped: bool,
 ) -> Result<Measured, Problem> {
+    if batch > BATCH_MAX {
+        let problem = format!("{batch} images, expected at most {BATCH_MAX}");
+        return Err(Problem::new("training.per_accelerator_batch", problem));
+    }
     if spec.compute.anchor.is_some() {
         let problem = "given beside a profile, which has measured times: leave one of them out";
         return Err(Problem::new("compute.anchor", problem));
@@ -100,6 +109,7 @@ pub(super) fn compute(
     Ok(Measured {
         model: compute.network(),
         precision,
+        wire_bytes: compute.wire.unwrap_or(compute.precision).element_bytes(),
         times,
         extrapolated: compute.measured_batches().filter(|_| compute.extrapolates(batch)),
         source: InputSource {
@@ -117,15 +127,18 @@ pub(super) fn compute(
 
 fn check_model(wanted: NetworkName, compute: &ComputeProfile) -> Result<(), Problem> {
     let network = wanted.network();
+    let shape = network.input_shape();
     let (ours, theirs) = (network.parameter_count(), compute.parameter_count());
-    if ours == theirs {
+    let pixels = [shape.channels, shape.height, shape.width];
+    if ours == theirs && pixels == compute.input {
         return Ok(());
     }
     let problem = format!(
-        "{} has {ours} parameters, and the profile's {} has {theirs}: leave the key out, or calibrate \
-         with this network",
+        "{} has {ours} parameters and images of {pixels:?}, and the profile's {} has {theirs} and {:?}: \
+         leave the key out, or calibrate with this network",
         network.name(),
-        compute.network
+        compute.network,
+        compute.input
     );
     Err(Problem::new("training.model", problem))
 }

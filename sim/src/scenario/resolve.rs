@@ -143,7 +143,7 @@ pub(super) fn case(
     }
     let (per_accelerator_batch, global_batch) = batches(spec, accelerators)?;
     let overlap = spec.allreduce.overlap.unwrap_or(true);
-    let Measured { model, precision, times: compute, extrapolated, source } =
+    let Measured { model, precision, wire_bytes, times: compute, extrapolated, source } =
         match profile.and_then(|profile| Some((profile, profile.compute.as_ref()?))) {
             Some((profile, compute)) => {
                 let overlapped = overlap && accelerators > 1;
@@ -154,10 +154,8 @@ pub(super) fn case(
     let method = method(spec, &machine, accelerators)?;
     let nodes = accelerators.div_ceil(machine.accelerators_per_node);
     let network = machine.network(accelerators)?;
-    let wire_element_bytes = spec
-        .allreduce
-        .gradient_precision
-        .map_or(precision.element_bytes(), GradientPrecision::element_bytes);
+    let wire_element_bytes =
+        spec.allreduce.gradient_precision.map_or(wire_bytes, GradientPrecision::element_bytes);
     let steps = at_least_one("simulation.steps", spec.simulation.steps.unwrap_or(STEPS))?;
     let warmup_steps = spec.simulation.warmup_steps.unwrap_or(WARMUP_STEPS);
     if steps.saturating_add(warmup_steps) > STEPS_MAX {
@@ -326,7 +324,8 @@ fn from_roofline(spec: &ScenarioSpec, machine: &Machine, batch: u64) -> Result<M
         },
     };
     let times = roofline.compute_times(&model, batch, spec.compute.anchor);
-    Ok(Measured { model, precision, times, extrapolated: None, source })
+    let wire_bytes = precision.element_bytes();
+    Ok(Measured { model, precision, wire_bytes, times, extrapolated: None, source })
 }
 
 fn method(spec: &ScenarioSpec, machine: &Machine, accelerators: u32) -> Result<Method, Problem> {

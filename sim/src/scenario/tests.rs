@@ -397,7 +397,7 @@ fn a_scenario_that_contradicts_its_profile_is_refused() {
     for (line, problem) in [
         (
             "model = \"resnet50\"",
-            "ResNet-50 v1.5 has 25557032 parameters, and the profile's two layers has 160",
+            "ResNet-50 v1.5 has 25557032 parameters and images of [3, 224, 224], and the profile's two",
         ),
         ("precision = \"bf16-mixed\"", "the profile was measured in f32"),
         ("optimizer = \"momentum\"", "the profile was measured with lars"),

@@ -24,6 +24,16 @@ impl Group {
         Self { teams: Teams::blocks(world), first: 0, position: rank }
     }
 
+    /// The first rank and `other`, if `rank` is one of them.
+    pub(super) fn pair(other: u32, rank: u32) -> Option<Self> {
+        let position = match rank {
+            0 => 0,
+            rank if rank == other => 1,
+            _ => return None,
+        };
+        Some(Self { teams: Teams::leaders(2, other), first: 0, position })
+    }
+
     /// How many members.
     pub(super) fn size(&self) -> u32 {
         self.teams.size()

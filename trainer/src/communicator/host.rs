@@ -96,8 +96,7 @@ impl<T: Transport> HostCommunicator<T> {
     ) -> Result<(), CommunicatorError> {
         let what = (Operation::AllReduce, E::TYPE, size_of_val(values));
         self.endpoint.begin(name, "pair", what)?;
-        // The first rank, and the one `other` after it.
-        if let Some(pair) = Group::of(Teams::leaders(2, other), self.endpoint.rank()) {
+        if let Some(pair) = Group::pair(other, self.endpoint.rank()) {
             Passes { endpoint: &mut self.endpoint, values }.ring(&pair)?;
         }
         self.endpoint.end()

@@ -9,13 +9,17 @@ use crate::config::DeviceName;
 use crate::data::loader::{Loader, LoaderSettings};
 use crate::data::sampler::{Purpose, Sampler};
 
+/// Images of a batch at most: with more, one batch alone could take minutes.
+const BATCH_MAX: u32 = 32;
+
 impl Setup {
-    /// Seconds that one worker takes to read and prepare an image, and seconds that reading alone
-    /// takes, over the first `images` images of an epoch as rank 0 has it, in whole batches.
+    /// Seconds that one worker takes to prepare an image that was read shortly before, and seconds
+    /// that reading it takes the first time, over `images` images after the first `skip` of an epoch
+    /// as rank 0 has it.
     ///
     /// # Errors
     /// Images cannot be read.
-    pub fn time_input(&self, images: u32) -> Result<(f64, f64), TrainError> {
+    pub fn time_input(&self, images: u32, skip: u32) -> Result<(f64, f64), TrainError> {
         let config = &self.config;
         let sampler = Sampler {
             samples: self.train.len(),
@@ -26,9 +30,18 @@ impl Setup {
             purpose: Purpose::Training,
         };
         let mut order = sampler.epoch(0)?;
-        let batch = sampler.batch.max(1);
-        order.indices.truncate((images.div_ceil(batch) * batch) as usize);
+        order.batch = order.batch.clamp(1, BATCH_MAX);
+        let count = order.indices.len().max(1);
+        order.indices.rotate_left(skip as usize % count);
+        let batch = order.batch as usize;
+        order.indices.truncate((images as usize / batch).max(1) * batch);
         let indices = order.indices.clone();
+        // First the reading: what was read once comes from memory then.
+        let start = Instant::now();
+        for &index in &indices {
+            self.train.read(index)?;
+        }
+        let read_s = start.elapsed().as_secs_f64() / indices.len().max(1) as f64;
         let settings = LoaderSettings {
             workers: NonZeroUsize::MIN,
             prefetch: config.data.prefetch(),
@@ -42,12 +55,7 @@ impl Setup {
         for batch in loader {
             prepared += batch?.labels.len();
         }
-        let both_s = start.elapsed().as_secs_f64() / prepared.max(1) as f64;
-        let start = Instant::now();
-        for &index in &indices {
-            self.train.read(index)?;
-        }
-        let read_s = start.elapsed().as_secs_f64() / indices.len().max(1) as f64;
-        Ok((both_s, read_s))
+        let decode_s = start.elapsed().as_secs_f64() / prepared.max(1) as f64;
+        Ok((decode_s, read_s))
     }
 }

@@ -30,6 +30,7 @@ fn profile(names: impl Iterator<Item = String>) -> Profile {
             network: "a network".to_owned(),
             input: [3, 8, 8],
             precision: NumberFormat::F32,
+            wire: None,
             optimizer: "lars".to_owned(),
             layers,
             batches: vec![BatchTimes {

@@ -31,9 +31,31 @@ where
 over_each_transport!(
     whole_numbers_sum_exactly_on_every_rank_in_every_way,
     sums_are_those_of_threads_bit_by_bit,
+    two_of_many_sum_and_the_others_keep_what_they_have,
     broadcast_gather_and_barrier_among_any_number_of_ranks,
     who_sends_too_much_waits,
 );
+
+fn two_of_many_sum_and_the_others_keep_what_they_have<T: Transport>(make: MakeWorld<T>) {
+    for world in 2..=5 {
+        let settings = settings(AllReduce::default(), PATIENCE);
+        let ranks = on_ranks(make(world), settings, |mut communicator| {
+            let own = communicator.rank();
+            for other in 1..world {
+                for count in [0, 1, 2, 7, 61] {
+                    let mut values = whole(own, count);
+                    let name = format!("sum of 0 and {other}");
+                    communicator.sum_with_first(&name, other, values[..].as_mut().into()).unwrap();
+                    let takes_part = own == 0 || own == other;
+                    let both = whole(0, count).into_iter().zip(whole(other, count));
+                    let sum: Vec<f32> = both.map(|(first, other)| first + other).collect();
+                    assert_eq!(values, if takes_part { sum } else { whole(own, count) });
+                }
+            }
+        });
+        ranks.into_iter().for_each(|rank| rank.unwrap());
+    }
+}
 
 fn whole_numbers_sum_exactly_on_every_rank_in_every_way<T: Transport>(make: MakeWorld<T>) {
     for world in 1..=9 {
