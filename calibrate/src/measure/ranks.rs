@@ -262,7 +262,7 @@ impl Subject for Ranks {
                 )));
             }
         }
-        if world % first_seat.max(1) != 0 {
+        if !world.is_multiple_of(first_seat.max(1)) {
             return Err(MeasureError::Input(format!(
                 "{world} ranks are not {first_seat} on every machine: start as many on each"
             )));

@@ -198,10 +198,9 @@ fn what_is_doubtful_is_said_and_what_is_impossible_refused() {
         factor: 1.3,
     }];
     let mut measurements = measured(truth, 5, &procedure);
-    measurements.observations.push(Observation::ClockThrottled {
-        before_mhz: 3000.0,
-        lowest_mhz: 2000.0,
-    });
+    measurements
+        .observations
+        .push(Observation::ClockThrottled { before_mhz: 3000.0, lowest_mhz: 2000.0 });
     let profile = fit(&measurements, None).unwrap();
     let codes: Vec<&str> = profile.warnings.iter().map(|one| one.code.as_str()).collect();
     for code in ["too-few-sizes", "slow-rank", "clock-throttled"] {
