@@ -190,3 +190,19 @@ fn traces_of_pytorch_become_a_profile_that_reproduces_their_step() {
     let output = run(&["simulate", scenario.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
 }
+
+/// What was measured on hosts that are network namespaces (docs/results/closed-loop): profiles of two
+/// hosts predict four and eight.
+#[test]
+fn the_closed_loop_is_as_close_as_it_was() {
+    for rate in ["25Mbits", "50Mbits"] {
+        let file = |hosts: &str| format!("docs/results/closed-loop/{rate}{hosts}.json");
+        let (two, four, eight) = (file(""), file("-4"), file("-8"));
+        let limits = ["--threshold", "5 %", "--worst", "10 %", "--format", "json"];
+        let output =
+            run(&[&["verify", &two, "--against", &four, &eight][..], &limits[..]].concat());
+        assert_eq!(output.status.code(), Some(0), "{rate}: {}", text(&output.stderr));
+        let verdict: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(verdict["points"].as_array().unwrap().len(), 36);
+    }
+}

@@ -66,13 +66,7 @@ impl Processor {
         {
             found.push(Observation::ClockThrottled { before_mhz, lowest_mhz });
         }
-        let used = self.used();
-        let of_this = ranks.iter().filter_map(|bytes| Use::from_bytes(bytes));
-        let of_this = of_this.filter(|rank| rank.process.0 == used.process.0);
-        let processes: BTreeMap<u32, u64> =
-            of_this.map(|rank| (rank.process.1, rank.own)).collect();
-        let own: u64 = processes.values().sum();
-        let others = used.busy.saturating_sub(own) as f64 / used.total.max(1) as f64;
+        let others = self.used().others(ranks);
         if others > OTHERS {
             let who = "other processes of this machine".to_owned();
             found.push(Observation::OtherProcess { who, share: others });
@@ -106,6 +100,16 @@ impl Use {
         let total: u64 = numbers.iter().sum();
         let idle: u64 = numbers.iter().skip(3).take(2).sum();
         Some(Self { own, busy: total - idle, total, ..Self::default() })
+    }
+
+    /// The share of this machine's processors that was used by others than these ranks, of whom several
+    /// may be threads of one process.
+    fn others(&self, ranks: &[Vec<u8>]) -> f64 {
+        let ranks = ranks.iter().filter_map(|bytes| Self::from_bytes(bytes));
+        let here = ranks.filter(|rank| rank.process.0 == self.process.0);
+        let processes: BTreeMap<u32, u64> = here.map(|rank| (rank.process.1, rank.own)).collect();
+        let own: u64 = processes.values().sum();
+        self.busy.saturating_sub(own) as f64 / self.total.max(1) as f64
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {
@@ -149,6 +153,23 @@ mod tests {
         assert_eq!(Use::from_bytes(&used.to_bytes()), Some(used));
         assert_eq!(Use::parse("", ""), None);
         assert_eq!(Use::from_bytes(b"1 2"), None);
+    }
+
+    #[test]
+    fn others_are_who_is_no_rank_of_this_machine() {
+        let used = |boot: &str, process, own| Use {
+            own,
+            busy: 800,
+            total: 1000,
+            process: (boot.to_owned(), process),
+        };
+        let here = used("here", 1, 300);
+        let ranks = |all: &[Use]| all.iter().map(Use::to_bytes).collect::<Vec<_>>();
+        // Two ranks are threads of process 1, one is process 2, and one is elsewhere: 800 − 300 − 200.
+        let all = [here.clone(), here.clone(), used("here", 2, 200), used("there", 3, 900)];
+        assert_eq!(here.others(&ranks(&all)), 0.3);
+        assert_eq!(here.others(&ranks(&all[..1])), 0.5);
+        assert_eq!(here.others(&[]), 0.8);
     }
 
     #[test]
