@@ -7,7 +7,7 @@
 //!
 //! A measured message contains what its receiver does with it, such as adding it to a sum.
 
-use super::{Contention, Link, LinkId, Message, NetworkModel, Rank};
+use super::{Contention, Link, LinkId, Message, NetworkModel, Rank, two_level};
 use crate::units::{Bytes, SimDuration};
 
 /// What messages of any size take.
@@ -117,15 +117,7 @@ impl MeasuredNetwork {
 
     /// The links that a message leaves and arrives by.
     fn links(&self, message: &Message) -> [LinkId; 2] {
-        let &Message { from, to, .. } = message;
-        let (from_node, to_node) = (self.node(from), self.node(to));
-        if from_node == to_node {
-            [LinkId::AcceleratorOut(from.0), LinkId::AcceleratorIn(to.0)]
-        } else if self.contention == Contention::None {
-            [LinkId::PortOut(from.0), LinkId::PortIn(to.0)]
-        } else {
-            [LinkId::NodeOut(from_node), LinkId::NodeIn(to_node)]
-        }
+        two_level::links(message, self.ranks_per_node, self.contention)
     }
 }
 

@@ -80,15 +80,20 @@ impl TwoLevel {
 impl TwoLevel {
     /// The links that a message leaves and arrives by.
     fn links(&self, message: &Message) -> [LinkId; 2] {
-        let &Message { from, to, .. } = message;
-        let (from_node, to_node) = (self.node(from), self.node(to));
-        if from_node == to_node {
-            [LinkId::AcceleratorOut(from.0), LinkId::AcceleratorIn(to.0)]
-        } else if self.contention == Contention::None {
-            [LinkId::PortOut(from.0), LinkId::PortIn(to.0)]
-        } else {
-            [LinkId::NodeOut(from_node), LinkId::NodeIn(to_node)]
-        }
+        links(message, self.ranks_per_node, self.contention)
+    }
+}
+
+/// The links that a message leaves and arrives by, where ranks fill nodes in order.
+pub(super) fn links(message: &Message, ranks_per_node: u32, contention: Contention) -> [LinkId; 2] {
+    let &Message { from, to, .. } = message;
+    let (from_node, to_node) = (from.0 / ranks_per_node, to.0 / ranks_per_node);
+    if from_node == to_node {
+        [LinkId::AcceleratorOut(from.0), LinkId::AcceleratorIn(to.0)]
+    } else if contention == Contention::None {
+        [LinkId::PortOut(from.0), LinkId::PortIn(to.0)]
+    } else {
+        [LinkId::NodeOut(from_node), LinkId::NodeIn(to_node)]
     }
 }
 
