@@ -78,7 +78,6 @@ fn measure() -> Vec<Measurements> {
                     local_ranks: 2,
                     scratch: folder.join(rank.to_string()),
                     device: "a processor".to_owned(),
-                    memory_bytes: None,
                     started: "2026-01-01".to_owned(),
                 };
                 let mut subject = Ranks::new(communicator, settings);

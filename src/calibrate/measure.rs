@@ -137,8 +137,6 @@ impl Job<'_> {
                 local_ranks,
                 scratch: scratch.path().to_owned(),
                 device: ranks::device(),
-                // That of this machine is no accelerator's.
-                memory_bytes: None,
                 started: self.measured.clone(),
             },
         );

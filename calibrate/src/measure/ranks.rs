@@ -36,8 +36,6 @@ pub struct RankSettings {
     pub scratch: PathBuf,
     /// The processor, in words.
     pub device: String,
-    /// The memory of this machine.
-    pub memory_bytes: Option<u64>,
     /// When it began: a date and time of ISO 8601.
     pub started: String,
 }
@@ -284,7 +282,8 @@ impl Subject for Ranks {
             ranks_per_node: (*local_ranks).min(self.world()),
             transport: format!("{:?}", config.communication.transport).to_lowercase(),
             driver: None,
-            memory_bytes: self.settings.memory_bytes,
+            // That of this machine is no accelerator's.
+            memory_bytes: None,
         }
     }
 
