@@ -1,9 +1,11 @@
 //! Hardware as data: accelerators, links and nodes from their datasheets, each with its source.
 //!
-//! The three TOML files beside this page are the catalogue; nothing in them is fitted to a
-//! training run. A scenario names an entry or describes its own.
+//! Three TOML files beside this page are the catalogue; nothing in them is fitted to a
+//! training run. A scenario names an entry or describes its own. What is fitted to published runs
+//! is in a file of its own, `overheads.toml` ([`Overheads`]).
 
 mod nvidia;
+mod overheads;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -13,6 +15,7 @@ use serde::Deserialize;
 use crate::units::{Bandwidth, Bytes, ComputeRate, Power, Price, SimDuration};
 
 pub use nvidia::{ComputeCapability, Nvlink};
+pub use overheads::{Fitted, Overheads};
 
 /// An accelerator's datasheet.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

@@ -5,6 +5,7 @@
 //! every byte of the result are the same whatever the number of threads.
 
 mod compare;
+mod explain;
 mod point;
 mod warning;
 
@@ -12,6 +13,7 @@ mod warning;
 mod tests;
 
 pub use compare::{PublishedPoint, Quantity};
+pub use explain::{ExplainedPart, Explanation, Part, explain};
 pub use point::Point;
 pub use warning::{Warning, WarningCode};
 
@@ -19,10 +21,10 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::collective::CollectiveError;
 pub use crate::collective::Engine;
+pub use crate::scenario::SimulationError as ForecastError;
 use crate::scenario::{Case, Scenario};
-use crate::step::{StepError, StepTimes};
+use crate::step::StepTimes;
 
 /// What made a forecast.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -73,26 +75,6 @@ pub struct Forecast {
     pub warnings: Vec<Warning>,
 }
 
-/// Why a forecast could not be made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ForecastError {
-    /// The all-reduce cannot be scheduled.
-    Collective(CollectiveError),
-    /// The event engine's run did not end well.
-    Step(StepError),
-}
-
-impl std::fmt::Display for ForecastError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Collective(error) => error.fmt(f),
-            Self::Step(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for ForecastError {}
-
 /// Simulates every point of `scenario`, calling `progress` after each.
 ///
 /// # Errors
@@ -128,7 +110,7 @@ pub fn forecast(
             engine: scenario
                 .cases
                 .iter()
-                .map(|case| point::engine_of(case, engine))
+                .map(|case| case.engine(engine))
                 .find(|ran| *ran != engine)
                 .unwrap_or(engine),
             steps: first.map_or(0, |case| case.steps),
@@ -150,7 +132,7 @@ pub fn observe(
     steps: u32,
     observer: impl FnMut(u32, &StepTimes),
 ) -> Result<(), ForecastError> {
-    point::run(case, engine, steps, observer).map(|_| ())
+    case.simulate(engine, steps, observer).map(|_| ())
 }
 
 fn inputs(cases: &[Case]) -> Vec<InputNote> {

@@ -6,17 +6,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Engine, ForecastError};
-use crate::collective::{Folding, LinkUse, Method};
+use crate::collective::{LinkUse, Method};
 use crate::cost::{cost_usd, energy_kwh};
-use crate::fusion::{Fusion, gradients};
+use crate::fusion::Fusion;
 use crate::jitter::Jitter;
-use crate::network::{EdgeUse, LinkId, NetworkModel as _};
-use crate::random::Streams;
-use crate::scenario::{Case, InputRates};
-use crate::step::{
-    Account, InputPipeline, StepSetup, StepSummary, StepTimes, run_arrays, run_events,
-};
-use crate::units::{Bytes, SimDuration, SimTime};
+use crate::network::{EdgeUse, LinkId};
+use crate::scenario::{Case, SimulationError};
+use crate::step::{Account, StepSummary, StepTimes};
+use crate::units::{Bytes, SimTime};
 
 /// The forecast of one point. What the scenario does not ask for is null.
 ///
@@ -52,8 +49,12 @@ pub struct Point {
     pub input_wait_ms: f64,
     /// Waiting for late ranks.
     pub straggler_wait_ms: f64,
-    /// Throughput of all accelerators.
+    /// Throughput of all accelerators, step after step.
     pub images_per_s: f64,
+    /// Throughput over an epoch of training: with what its start and its last batch lose, without
+    /// evaluations.
+    #[serde(default)]
+    pub epoch_images_per_s: f64,
     /// Throughput over that of as many single accelerators with the same batch each, undisturbed and
     /// never waiting for input.
     pub scaling_efficiency: f64,
@@ -83,63 +84,6 @@ pub struct Point {
     pub energy_kwh: Option<f64>,
 }
 
-/// The engine that runs a case: flows need the event engine.
-pub(super) fn engine_of(case: &Case, asked: Engine) -> Engine {
-    let is_flowing = case.network.flows().is_some() && !matches!(case.method, Method::Nccl(_));
-    if is_flowing && case.accelerators > 1 { Engine::Events } else { asked }
-}
-
-/// Simulates `steps` steps of `case`; returns what the edges carried in all, where messages are
-/// flows.
-pub(super) fn run(
-    case: &Case,
-    engine: Engine,
-    steps: u32,
-    mut observer: impl FnMut(u32, &StepTimes),
-) -> Result<Vec<EdgeUse>, ForecastError> {
-    let engine = engine_of(case, engine);
-    let gradients = gradients(&case.model, &case.compute, case.wire_element_bytes);
-    let setup = StepSetup {
-        layout: case.layout(),
-        compute: &case.compute,
-        gradients: &gradients,
-        fusion: case.fusion.clone(),
-        overlap: case.overlap,
-        plan: &|bytes| case.all_reduce(bytes),
-        folding: if engine == Engine::Folded { Folding::On } else { Folding::Off },
-        network: &case.network,
-        packing: case.packing,
-        input: case.input.as_ref().map(|rates| pipeline(case, rates)),
-        jitter: &case.jitter,
-    };
-    let streams = Streams::new(case.seed);
-    match engine {
-        Engine::Folded | Engine::Arrays => {
-            run_arrays(&setup, &streams, steps, observer).map_err(ForecastError::Collective)?;
-            Ok(Vec::new())
-        }
-        Engine::Events => {
-            let run = run_events(&setup, &streams, steps).map_err(ForecastError::Step)?;
-            (0..).zip(&run.steps).for_each(|(step, times)| observer(step, times));
-            Ok(run.edges)
-        }
-    }
-}
-
-/// Workers and storage work side by side, so the slower sets the pace. Images cross to the device
-/// in the precision of the forward pass.
-fn pipeline(case: &Case, rates: &InputRates) -> InputPipeline {
-    let batch = case.per_accelerator_batch;
-    let seconds = rates.decode_s_per_image.max(rates.storage_s_per_image) * batch as f64;
-    let image_bytes = case.model.input_shape().elements() * case.precision.element_bytes();
-    let bytes = Bytes::new(image_bytes * batch);
-    InputPipeline {
-        decode: SimDuration::from_seconds(seconds),
-        copy: rates.host_link.map_or(SimDuration::ZERO, |link| link.message_time(bytes)),
-        prefetch_batches: rates.prefetch_batches,
-    }
-}
-
 /// Steps of an undisturbed run: after the warm-up each is like the one before, unless ticks fall
 /// differently into each.
 const UNDISTURBED_STEPS: u32 = 10;
@@ -152,7 +96,7 @@ fn account(
     mut observer: impl FnMut(&StepTimes),
 ) -> Result<(Account, Vec<EdgeUse>), ForecastError> {
     let mut account = Account::default();
-    let edges = run(case, engine, case.warmup_steps + steps, |step, times| {
+    let edges = case.simulate(engine, case.warmup_steps + steps, |step, times| {
         if step >= case.warmup_steps {
             account.add(times);
             observer(times);
@@ -161,29 +105,37 @@ fn account(
     Ok((account, edges))
 }
 
+/// The means of the point's steps, which `observer` sees, and what edges carried in all.
+pub(super) fn summary(
+    case: &Case,
+    engine: Engine,
+    observer: impl FnMut(&StepTimes),
+) -> Result<(StepSummary, Vec<EdgeUse>), ForecastError> {
+    let (account, edges) = account(case, engine, case.steps, observer)?;
+    if case.jitter == Jitter::default() {
+        return Ok((account.summary(&account), edges));
+    }
+    let mut undisturbed = case.clone();
+    undisturbed.jitter = Jitter::default();
+    let steps = match case.fusion {
+        Fusion::Cycle { .. } => case.steps,
+        _ => case.steps.min(UNDISTURBED_STEPS),
+    };
+    Ok((account.summary(&self::account(&undisturbed, engine, steps, |_| {})?.0), edges))
+}
+
 pub(super) fn point(case: &Case, engine: Engine) -> Result<Point, ForecastError> {
     let mut buckets: BTreeMap<Bytes, u64> = BTreeMap::new();
-    let (account, edges) = account(case, engine, case.steps, |times| {
+    let (summary, edges) = summary(case, engine, |times| {
         for bucket in &times.buckets {
             *buckets.entry(bucket.bytes).or_default() += 1;
         }
     })?;
-    let summary = if case.jitter == Jitter::default() {
-        account.summary(&account)
-    } else {
-        let mut undisturbed = case.clone();
-        undisturbed.jitter = Jitter::default();
-        let steps = match case.fusion {
-            Fusion::Cycle { .. } => case.steps,
-            _ => case.steps.min(UNDISTURBED_STEPS),
-        };
-        account.summary(&self::account(&undisturbed, engine, steps, |_| {})?.0)
-    };
     let step_s = summary.step_ms / 1e3;
     let images_per_s = case.global_batch as f64 / step_s;
     let percent_of_step = |seconds: f64| 100.0 * seconds / step_s;
     let links = LinkUse::hottest(link_uses(case, &buckets, &edges, step_s)?);
-    let time_to_train_min = time_to_train_min(case, images_per_s);
+    let time_to_train_min = time_to_train_min(case, step_s)?;
     let hours = time_to_train_min.map(|minutes| minutes / 60.0);
     let cost = case.cost.zip(hours);
     Ok(Point {
@@ -202,6 +154,7 @@ pub(super) fn point(case: &Case, engine: Engine) -> Result<Point, ForecastError>
         input_wait_ms: summary.input_wait_ms,
         straggler_wait_ms: summary.straggler_wait_ms,
         images_per_s,
+        epoch_images_per_s: case.images as f64 / case.epoch_s(step_s),
         scaling_efficiency: images_per_s / (f64::from(case.accelerators) * rate_of_one(case)),
         accelerator_busy_percent: percent_of_step(summary.compute_ms / 1e3),
         input_cpu_busy_percent: input_cpu_busy_percent(case, &summary),
@@ -256,7 +209,7 @@ fn link_uses(
     }
     let mut loads: BTreeMap<LinkId, (f64, f64)> = BTreeMap::new();
     for (&bytes, &count) in buckets {
-        let plan = case.all_reduce(bytes).map_err(ForecastError::Collective)?;
+        let plan = case.all_reduce(bytes).map_err(SimulationError::Collective)?;
         let each = count as f64 / f64::from(case.steps);
         for (link, load) in plan.schedule.loads(&plan.network) {
             let (bytes, busy_s) = loads.entry(link).or_default();
@@ -267,14 +220,10 @@ fn link_uses(
     Ok(LinkUse::of_loads(&case.network, &loads, step_s))
 }
 
-/// All epochs' images at the forecast rate, and the evaluations: forward passes over the
-/// evaluation's images, spread over all ranks, after every so many epochs and after the last.
-fn time_to_train_min(case: &Case, images_per_s: f64) -> Option<f64> {
-    let epochs = case.epochs?;
-    let training_s = epochs * case.images as f64 / images_per_s;
-    let evaluations =
-        case.evaluate_every_epochs.map_or(0.0, |every| (epochs / f64::from(every)).ceil());
-    let batches = case.evaluation_images.div_ceil(case.global_batch);
-    let evaluation_s = batches as f64 * case.compute.forward().as_seconds();
-    Some((training_s + evaluations * evaluation_s) / 60.0)
+/// Epochs of training, and the evaluations.
+fn time_to_train_min(case: &Case, step_s: f64) -> Result<Option<f64>, ForecastError> {
+    let Some(epochs) = case.epochs else { return Ok(None) };
+    let evaluations = case.evaluations();
+    let evaluation_s = if evaluations > 0.0 { case.evaluation_s()? } else { 0.0 };
+    Ok(Some((epochs * case.epoch_s(step_s) + evaluations * evaluation_s) / 60.0))
 }

@@ -5,6 +5,8 @@
 //! wrong is one [`ScenarioError`] with line, column, key, what was expected and how to mend it.
 //! Nothing is simulated before everything is known to be possible.
 
+mod anchored;
+mod device;
 mod document;
 mod input;
 mod interconnect;
@@ -15,6 +17,7 @@ mod nccl;
 mod problem;
 mod profiled;
 mod resolve;
+mod running;
 pub mod spec;
 mod sweep;
 
@@ -27,6 +30,7 @@ pub use input::InputRates;
 pub use machine::InputSource;
 pub use names::{GradientPrecision, LinkName};
 pub use resolve::{Case, CostRates};
+pub use running::SimulationError;
 pub use spec::schema;
 
 use crate::collective::nccl::{NcclMachine, NcclVersion};
@@ -127,7 +131,15 @@ pub fn cluster_nccl(
     Ok(machine::Machine::new(spec, None)?.nccl(accelerators, version)?)
 }
 
-/// What is wrong with the description of a cluster.
+/// The one point of a scenario without variants and sweep, which names no profile.
+///
+/// # Errors
+/// On the first thing that is wrong, saying which key and how to mend it.
+pub fn resolve(spec: &ScenarioSpec) -> Result<Case, ClusterError> {
+    Ok(resolve::case(spec, None, String::new(), None)?)
+}
+
+/// What is wrong with the description of a cluster or of a point.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterError(String);
 

@@ -5,7 +5,7 @@ use super::machine::InputSource;
 use super::problem::Problem;
 use super::spec::ScenarioSpec;
 use crate::catalogue::Accelerator;
-use crate::compute::{ComputeTimes, Optimizer, Precision};
+use crate::compute::{ComputeTimes, Device, Optimizer, Precision};
 use crate::jitter::{Jitter, SlowRank};
 use crate::network::Rank;
 use crate::profile::{ComputeProfile, Profile};
@@ -54,6 +54,8 @@ pub(super) struct Measured {
     /// The batches that were measured, if the point's is not among them.
     pub(super) extrapolated: Option<(u64, u64)>,
     pub(super) source: InputSource,
+    /// The device model that the times are from; none where they were measured.
+    pub(super) device: Option<Device>,
 }
 
 /// The compute of `batch` images a rank; with `overlapped` communication if there is any.
@@ -71,9 +73,18 @@ pub(super) fn compute(
         let problem = format!("{batch} images, expected at most {BATCH_MAX}");
         return Err(Problem::new("training.per_accelerator_batch", problem));
     }
-    if spec.compute.anchor.is_some() {
+    let given = &spec.compute;
+    let of_a_roofline = [
+        ("compute.anchor", given.anchor.is_some()),
+        ("compute.roofline_factor", given.roofline_factor.is_some()),
+        ("compute.launch", given.launch.is_some()),
+        ("compute.launch_time", given.launch_time.is_some()),
+        ("compute.kernels", given.kernels.is_some()),
+        ("training.batch_norm_group", spec.training.batch_norm_group.is_some()),
+    ];
+    if let Some((key, _)) = of_a_roofline.iter().find(|(_, given)| *given) {
         let problem = "given beside a profile, which has measured times: leave one of them out";
-        return Err(Problem::new("compute.anchor", problem));
+        return Err(Problem::new(key, problem));
     }
     if let Some(wanted) = spec.training.model {
         check_model(wanted, compute)?;
@@ -122,6 +133,7 @@ pub(super) fn compute(
             ),
             from: format!("{FROM} ({}, {})", origin.procedure, origin.measured),
         },
+        device: None,
     })
 }
 

@@ -1,24 +1,26 @@
 //! From a scenario's keys to everything a point needs, against the catalogue.
 
+use super::anchored;
+use super::device;
 use super::input::{InputRates, input};
-use super::limits::{check_memory, check_work, schedule_problem};
+use super::limits::{check_work, schedule_problem};
 use super::machine::{InputSource, Machine};
 use super::names::GradientPrecision;
 use super::problem::{Problem, at_least_one, unknown};
 use super::profiled::{self, Measured};
-use super::spec::{FusionRule, JitterSpec, ScenarioSpec};
+use super::spec::{FusionRule, JitterSpec, LastBatch, ScenarioSpec};
 use crate::collective::{
     Algorithm, AlgorithmName, CollectiveError, Layout, Method, Operation, Plan, RANKS_MAX, Strategy,
 };
 
-use crate::compute::{Anchor, ComputeTimes, Precision, Roofline};
+use crate::compute::{Anchor, ComputeTimes, Device, Precision};
 use crate::fusion::Fusion;
 use crate::jitter::{Jitter, SlowRank};
 use crate::network::{Interconnect, Rank};
 use crate::profile::{Profile, ProfileWarning};
 use crate::step::Packing;
 use crate::units::{Bytes, SimDuration};
-use crate::workload::{Network, NetworkName};
+use crate::workload::Network;
 
 /// ILSVRC-2012: images of the training and of the validation set.
 const IMAGENET_IMAGES: u64 = 1_281_167;
@@ -66,6 +68,10 @@ pub struct Case {
     pub compute: ComputeTimes,
     /// The measured rate they are scaled to.
     pub anchor: Option<Anchor>,
+    /// The run of an anchor of several accelerators.
+    pub anchor_run: Option<Box<Self>>,
+    /// The device model that they are from; none where they were measured.
+    pub device: Option<Device>,
     /// The batches that a profile was measured at, if this one is not among them.
     pub extrapolated_batches: Option<(u64, u64)>,
     /// What is doubtful about the profile.
@@ -97,6 +103,12 @@ pub struct Case {
     pub evaluate_every_epochs: Option<u32>,
     /// Images of an evaluation.
     pub evaluation_images: u64,
+    /// What becomes of the last batch of an epoch.
+    pub last_batch: LastBatch,
+    /// What the first steps of an epoch take more than the others.
+    pub epoch_start: SimDuration,
+    /// What an evaluation takes besides its forward passes and its all-reduce.
+    pub evaluation_start: SimDuration,
     /// Prices and power, if cost is asked for.
     pub cost: Option<CostRates>,
     /// Measured steps.
@@ -143,13 +155,13 @@ pub(super) fn case(
     }
     let (per_accelerator_batch, global_batch) = batches(spec, accelerators)?;
     let overlap = spec.allreduce.overlap.unwrap_or(true);
-    let Measured { model, precision, wire_bytes, times: compute, extrapolated, source } =
+    let Measured { model, precision, wire_bytes, times: compute, extrapolated, source, device } =
         match profile.and_then(|profile| Some((profile, profile.compute.as_ref()?))) {
             Some((profile, compute)) => {
                 let overlapped = overlap && accelerators > 1;
                 profiled::compute(spec, profile, compute, per_accelerator_batch, overlapped)?
             }
-            None => from_roofline(spec, &machine, per_accelerator_batch)?,
+            None => device::compute(spec, &machine, accelerators, per_accelerator_batch)?,
         };
     let method = method(spec, &machine, accelerators)?;
     let nodes = accelerators.div_ceil(machine.accelerators_per_node);
@@ -181,6 +193,7 @@ pub(super) fn case(
         sources.retain(|source| source.what != "inter-node link");
     }
     sources.push(source);
+    sources.extend(device::launch_source(spec, device.as_ref(), &model));
     let mut from_profile = |found: Option<InputSource>| sources.extend(found);
     let input =
         match input(spec, &machine.accelerator, machine.node, machine.accelerators_per_node)? {
@@ -201,7 +214,7 @@ pub(super) fn case(
             jitter.unwrap_or_default()
         }
     };
-    let case = Case {
+    let mut case = Case {
         variant: variant.map(str::to_owned),
         series,
         accelerators,
@@ -211,6 +224,8 @@ pub(super) fn case(
         precision,
         compute,
         anchor: spec.compute.anchor,
+        anchor_run: None,
+        device,
         extrapolated_batches: extrapolated,
         profile_warnings: profile.map(|profile| profile.warnings.clone()).unwrap_or_default(),
         packing: match profile.and_then(|profile| profile.packing) {
@@ -232,6 +247,9 @@ pub(super) fn case(
             None => None,
         },
         evaluation_images: training.evaluation_images.unwrap_or(IMAGENET_EVALUATION_IMAGES).max(1),
+        last_batch: training.last_batch.unwrap_or_default(),
+        epoch_start: training.epoch_start.unwrap_or(SimDuration::ZERO),
+        evaluation_start: training.evaluation_start.unwrap_or(SimDuration::ZERO),
         cost: spec.cost.as_ref().map(|cost| {
             let accelerator = &machine.accelerator;
             let node_share = machine.node.and_then(|node| {
@@ -253,6 +271,7 @@ pub(super) fn case(
         seed: spec.simulation.seed.unwrap_or(1),
         sources,
     };
+    anchored::scale(&mut case, spec)?;
     check_work(&case)?;
     Ok(case)
 }
@@ -288,44 +307,6 @@ fn batches(spec: &ScenarioSpec, accelerators: u32) -> Result<(u64, u64), Problem
         }
         (None, None) => Err(Problem::new(one, format!("missing: give it or {all}"))),
     }
-}
-
-/// A network by its name, whose compute follows from a datasheet, and perhaps from an anchor.
-fn from_roofline(spec: &ScenarioSpec, machine: &Machine, batch: u64) -> Result<Measured, Problem> {
-    let training = &spec.training;
-    let model = training
-        .model
-        .ok_or_else(|| {
-            let names = NetworkName::NAMES.join(", ");
-            Problem::new("training.model", format!("missing: expected one of {names}"))
-        })?
-        .network();
-    let precision = training.precision.unwrap_or_default();
-    let optimizer = training.optimizer.unwrap_or_default();
-    let accelerator = &machine.accelerator;
-    check_memory(accelerator, &model, precision, batch)?;
-    let roofline = Roofline::new(accelerator, precision, optimizer).ok_or_else(|| {
-        let problem = format!(
-            "missing or zero: no peak rate of {} is published; give one, such as \"100 TFLOP/s\"",
-            accelerator.title
-        );
-        Problem::new("accelerator.matrix_rate", problem)
-    })?;
-    let source = match spec.compute.anchor {
-        Some(anchor) => InputSource {
-            what: "compute times",
-            value: format!("roofline scaled to {anchor}"),
-            from: "scenario (anchor)".to_owned(),
-        },
-        None => InputSource {
-            what: "compute times",
-            value: "roofline, not scaled".to_owned(),
-            from: "datasheet rates".to_owned(),
-        },
-    };
-    let times = roofline.compute_times(&model, batch, spec.compute.anchor);
-    let wire_bytes = precision.element_bytes();
-    Ok(Measured { model, precision, wire_bytes, times, extrapolated: None, source })
 }
 
 fn method(spec: &ScenarioSpec, machine: &Machine, accelerators: u32) -> Result<Method, Problem> {

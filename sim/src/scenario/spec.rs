@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::names::{GradientPrecision, LinkName};
 use crate::collective::nccl::NcclVersion;
 use crate::collective::{AlgorithmName, Between, Inside};
-use crate::compute::{Anchor, Optimizer, Precision};
+use crate::compute::{Anchor, Kernels, LaunchMode, Optimizer, Precision};
 use crate::jitter::JitterDistribution;
 use crate::network::{Contention, FabricTopology, GraphSpec, NodeTopology};
 use crate::units::{Bandwidth, Bytes, ComputeRate, Fraction, ImageRate, Power, Price, SimDuration};
@@ -149,15 +149,48 @@ pub struct TrainingSpec {
     /// Images of an evaluation; ImageNet's 50,000 by default.
     #[schemars(range(min = 1))]
     pub evaluation_images: Option<u64>,
+    /// What becomes of an epoch's last batch, which is not full; by default it is filled with images
+    /// of the next epoch.
+    pub last_batch: Option<LastBatch>,
+    /// What the first steps of an epoch take more than the others, while queues fill; 0 by default.
+    pub epoch_start: Option<SimDuration>,
+    /// What an evaluation takes besides its forward passes and its all-reduce; 0 by default.
+    pub evaluation_start: Option<SimDuration>,
+    /// How many accelerators share the statistics of batch norms; 1 by default.
+    #[schemars(range(min = 1))]
+    pub batch_norm_group: Option<u32>,
+}
+
+/// What becomes of the last batch of an epoch, when images do not divide into batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LastBatch {
+    /// It is filled with images of the next epoch: no step is smaller or lost.
+    #[default]
+    Carried,
+    /// It takes a whole step, filled up with images that were seen before.
+    Padded,
+    /// Its images are left out.
+    Dropped,
 }
 
 /// How fast one accelerator is.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ComputeSpec {
-    /// A measured rate of one accelerator at one batch, to which the roofline is scaled; without
-    /// it the forecast rests on datasheet rates, a bound that real kernels do not reach.
+    /// A measured rate at one batch, to which the roofline is scaled: of one accelerator, or of several
+    /// of this cluster training together (`"26675 images/s at 408 on 8"`); without it the forecast
+    /// rests on datasheet rates, a bound that real kernels do not reach.
     pub anchor: Option<Anchor>,
+    /// How many times as long as the roofline work takes (`"1.5 x"`); this or an anchor.
+    pub roofline_factor: Option<Fraction>,
+    /// How kernels are started, which decides what each takes besides its work; without it that is
+    /// nothing.
+    pub launch: Option<LaunchMode>,
+    /// What each kernel takes besides its work; what was fitted for `launch` by default.
+    pub launch_time: Option<SimDuration>,
+    /// Which operations are kernels of their own; all by default.
+    pub kernels: Option<Kernels>,
 }
 
 /// How gradients are summed.

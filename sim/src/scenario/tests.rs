@@ -43,7 +43,8 @@ fn misspelt_keys_and_values_are_found() {
         error("per_accelerator_batch", "per_acelerator_batch"),
         "8:1: `training.per_acelerator_batch`: unknown key `per_acelerator_batch`: did you mean \
          `per_accelerator_batch`? Expected one of model, per_accelerator_batch, global_batch, \
-         epochs, images, precision, optimizer, evaluate_every_epochs, evaluation_images"
+         epochs, images, precision, optimizer, evaluate_every_epochs, evaluation_images, \
+             last_batch, epoch_start, evaluation_start, batch_norm_group"
     );
     assert_eq!(
         error("\"resnet50\"", "\"resnet-50\""),

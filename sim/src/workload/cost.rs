@@ -31,6 +31,10 @@ pub struct NodeCost {
     pub matrix: bool,
     /// Elements of output that one image gives the kernel to work on in parallel.
     pub parallel_elements: u64,
+    /// Kernels forward.
+    pub forward_kernels: u32,
+    /// Kernels backward.
+    pub backward_kernels: u32,
 }
 
 impl Node {
@@ -39,7 +43,7 @@ impl Node {
     /// A convolution or linear layer costs 2·MACs forward, and the same twice backward (gradient of
     /// the data, gradient of the filter); the first layer needs no gradient of the data. Batch
     /// normalisation reads its input twice forward (statistics, then apply) and reads gradient and
-    /// input twice backward (reduce, then apply).
+    /// input twice backward (reduce, then apply). Gradients of data and filter are a kernel each.
     #[must_use]
     pub fn cost(&self) -> NodeCost {
         let input = self.input_shape.elements();
@@ -65,6 +69,23 @@ impl Node {
         }
     }
 
+    /// What the node costs where batch norms also do the ReLU and the join of a residual block that
+    /// follow them: these are no kernels then, and of their traffic only the second operand of the join
+    /// remains, read forward, and its gradient, written backward.
+    #[must_use]
+    pub fn fused_cost(&self) -> NodeCost {
+        let output = self.output_shape.elements();
+        match self.operation {
+            Operation::Relu => NodeCost::default(),
+            Operation::Add => NodeCost {
+                forward_kernels: 0,
+                backward_kernels: 0,
+                ..vector_cost(output, (1, 1), (output, output))
+            },
+            _ => self.cost(),
+        }
+    }
+
     fn matrix_cost(&self, macs: u64) -> NodeCost {
         let activations = self.input_shape.elements() + self.output_shape.elements();
         let weights = self.parameter_count();
@@ -80,6 +101,8 @@ impl Node {
             },
             matrix: true,
             parallel_elements: self.output_shape.elements(),
+            forward_kernels: 1,
+            backward_kernels: u32::from(gradients == 2) + 1,
         }
     }
 }
@@ -92,6 +115,8 @@ fn vector_cost(elements: u64, flops: (u64, u64), traffic: (u64, u64)) -> NodeCos
         backward_traffic: Traffic { per_image: traffic.1, per_step: 0 },
         matrix: false,
         parallel_elements: elements,
+        forward_kernels: 1,
+        backward_kernels: 1,
     }
 }
 
