@@ -6,6 +6,7 @@
 //! Nothing is simulated before everything is known to be possible.
 
 mod document;
+mod fusion;
 mod input;
 mod interconnect;
 mod limits;
