@@ -155,6 +155,11 @@ impl TryFrom<&Fusion> for FusionEntry {
             Fusion::OneBucket => Self::OneBucket,
             Fusion::Threshold(bytes) => Self::Threshold { threshold_bytes: bytes.get() },
             Fusion::Segments(after) => Self::Segments { after: after.clone() },
+            Fusion::MgWfbp { .. } => {
+                let problem = "the trainer does not know beforehand when gradients are ready: \
+                               expected another rule of fusion than mg-wfbp";
+                return Err(EntryError(problem.to_owned()));
+            }
             Fusion::Cycle { .. } => {
                 let problem = "the trainer has no cycles: expected another rule of fusion";
                 return Err(EntryError(problem.to_owned()));

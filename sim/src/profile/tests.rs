@@ -195,6 +195,9 @@ fn entries_and_what_they_stand_for() {
         let text = serde_json::to_string(&entry).unwrap();
         assert_eq!(serde_json::from_str::<FusionEntry>(&text).unwrap(), entry);
     }
+    let rule = Fusion::MgWfbp { latency: SimDuration::ZERO, bandwidth: "1 GB/s".parse().unwrap() };
+    let error = FusionEntry::try_from(&rule).unwrap_err().to_string();
+    assert!(error.contains("another rule of fusion than mg-wfbp"), "{error}");
 }
 
 #[test]

@@ -8,6 +8,7 @@
 mod anchored;
 mod device;
 mod document;
+mod fusion;
 mod input;
 mod interconnect;
 mod limits;

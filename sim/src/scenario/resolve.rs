@@ -2,13 +2,14 @@
 
 use super::anchored;
 use super::device;
+use super::fusion;
 use super::input::{InputRates, input};
 use super::limits::{check_work, schedule_problem};
 use super::machine::{InputSource, Machine};
 use super::names::GradientPrecision;
-use super::problem::{Problem, at_least_one, unknown};
+use super::problem::{Problem, at_least_one};
 use super::profiled::{self, Measured};
-use super::spec::{FusionRule, JitterSpec, LastBatch, ScenarioSpec};
+use super::spec::{JitterSpec, LastBatch, ScenarioSpec};
 use crate::collective::{
     Algorithm, AlgorithmName, CollectiveError, Layout, Method, Operation, Plan, RANKS_MAX, Strategy,
 };
@@ -25,11 +26,6 @@ use crate::workload::Network;
 /// ILSVRC-2012: images of the training and of the validation set.
 const IMAGENET_IMAGES: u64 = 1_281_167;
 const IMAGENET_EVALUATION_IMAGES: u64 = 50_000;
-/// PyTorch's `DistributedDataParallel`: `bucket_cap_mb = 25`.
-const PYTORCH_THRESHOLD_BYTES: u64 = 25 << 20;
-/// Horovod's `HOROVOD_FUSION_THRESHOLD` and `HOROVOD_CYCLE_TIME` (to version 0.18).
-const HOROVOD_THRESHOLD_BYTES: u64 = 64 << 20;
-const HOROVOD_CYCLE_MS: u64 = 5;
 const STEPS: u32 = 100;
 const STEPS_MAX: u32 = 1_000_000;
 const WARMUP_STEPS: u32 = 5;
@@ -235,7 +231,7 @@ pub(super) fn case(
         method,
         wire_element_bytes,
         overlap,
-        fusion: fusion(spec, &model)?,
+        fusion: fusion::given(spec, &model)?,
         network,
         arithmetic_in_fp32: precision.falls_back_to_fp32(&machine.accelerator),
         input,
@@ -273,6 +269,12 @@ pub(super) fn case(
     };
     anchored::scale(&mut case, spec)?;
     check_work(&case)?;
+    // Only what can be simulated is timed; and its buckets are more.
+    if let Some((rule, source)) = fusion::timed(spec, &case)? {
+        case.fusion = rule;
+        case.sources.push(source);
+        check_work(&case)?;
+    }
     Ok(case)
 }
 
@@ -356,43 +358,6 @@ fn method(spec: &ScenarioSpec, machine: &Machine, accelerators: u32) -> Result<M
         Ok(_) => Ok(strategy.into()),
         Err(error) => Err(schedule_problem(&error)),
     }
-}
-
-fn fusion(spec: &ScenarioSpec, model: &Network) -> Result<Fusion, Problem> {
-    let fusion = &spec.fusion;
-    let threshold = |default| match fusion.threshold {
-        Some(Bytes::ZERO) => Err(Problem::new("fusion.threshold", "0 B, expected at least 1 B")),
-        given => Ok(given.unwrap_or(Bytes::new(default))),
-    };
-    Ok(match fusion.rule.unwrap_or_default() {
-        FusionRule::Tensor => Fusion::Tensor,
-        FusionRule::OneBucket => Fusion::OneBucket,
-        FusionRule::Threshold => Fusion::Threshold(threshold(PYTORCH_THRESHOLD_BYTES)?),
-        FusionRule::Cycle => {
-            let cycle =
-                fusion.cycle_time.unwrap_or(SimDuration::from_ps(HOROVOD_CYCLE_MS * 1_000_000_000));
-            if cycle == SimDuration::ZERO {
-                return Err(Problem::new("fusion.cycle_time", "0, expected a time above 0"));
-            }
-            Fusion::Cycle { threshold: threshold(HOROVOD_THRESHOLD_BYTES)?, cycle }
-        }
-        FusionRule::Segments => {
-            let after = fusion.after.clone().ok_or_else(|| {
-                let problem = "missing: segments need the layers after which a bucket is closed";
-                Problem::new("fusion.after", problem)
-            })?;
-            let names: Vec<&str> = model
-                .nodes()
-                .iter()
-                .filter(|node| !node.parameters.is_empty())
-                .map(|node| node.name.as_str())
-                .collect();
-            if let Some(wrong) = after.iter().find(|name| !names.contains(&name.as_str())) {
-                return Err(Problem::new("fusion.after", unknown("layer", wrong, &names)));
-            }
-            Fusion::Segments(after)
-        }
-    })
 }
 
 fn jitter(jitter: &JitterSpec) -> Result<Jitter, Problem> {

@@ -151,14 +151,18 @@ impl Case {
     pub fn evaluation_s(&self) -> Result<f64, SimulationError> {
         let batches = self.evaluation_images.div_ceil(self.global_batch);
         let forward_s = batches as f64 * self.compute.forward().as_seconds();
-        Ok(self.evaluation_start.as_seconds() + forward_s + self.count_s()?)
+        let sum_us = match self.accelerators {
+            1 => 0.0,
+            _ => self.alone_us(COUNT_BYTES).map_err(SimulationError::Evaluation)?,
+        };
+        Ok(self.evaluation_start.as_seconds() + forward_s + sum_us / 1e6)
     }
 
-    /// Seconds in which ranks that start together sum how many images were right.
-    fn count_s(&self) -> Result<f64, SimulationError> {
-        if self.accelerators == 1 {
-            return Ok(0.0);
-        }
+    /// Microseconds of one all-reduce alone, among undisturbed ranks that start together.
+    ///
+    /// # Errors
+    /// If it cannot be timed; one of a checked scenario can.
+    pub fn alone_us(&self, bytes: Bytes) -> Result<f64, TimingError> {
         let bench = Bench {
             operation: Operation::AllReduce,
             ranks: self.accelerators,
@@ -169,8 +173,7 @@ impl Case {
             engine: self.engine(Engine::Folded),
             links: false,
         };
-        let timing = bench.time(&self.method, COUNT_BYTES).map_err(SimulationError::Evaluation)?;
-        Ok(timing.time_us / 1e6)
+        Ok(bench.time(&self.method, bytes)?.time_us)
     }
 }
 

@@ -240,6 +240,9 @@ pub enum FusionRule {
     Threshold,
     /// A bucket is closed after each of the layers listed in `after`.
     Segments,
+    /// A gradient waits for the next one where that takes less than the latency of the point's
+    /// all-reduce (Shi et al. 2019, arXiv 1811.11141).
+    MgWfbp,
     /// Whatever is ready on all ranks at a tick travels together, up to the threshold.
     Cycle,
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::collective::{Algorithm, Method};
+use crate::fusion::{Fusion, gradients};
 use crate::units::Bytes;
 use crate::units::SimTime;
 
@@ -245,7 +246,78 @@ fn a_sweep_is_a_product_with_one_curve_for_each_combination() {
     );
     let Method::Strategy(strategy) = &scenario.cases[7].method else { panic!("not a strategy") };
     assert_eq!(strategy.algorithm, Algorithm::hierarchical(8));
-    assert_eq!(scenario.cases[7].fusion, crate::fusion::Fusion::Threshold(Bytes::new(4 << 20)));
+    assert_eq!(scenario.cases[7].fusion, Fusion::Threshold(Bytes::new(4 << 20)));
+}
+
+#[test]
+fn mg_wfbp_takes_the_latency_of_the_all_reduce() {
+    let text = r#"
+name = "merged"
+[cluster]
+accelerators_per_node = 4
+intra_node_link = "50 GB/s, 3 us"
+[accelerator]
+title = "our chip"
+compute_units = 64
+matrix_rate = "100 TFLOP/s"
+memory = "32 GiB"
+memory_bandwidth = "1 TB/s"
+board_power = "200 W"
+[training]
+model = "resnet50"
+per_accelerator_batch = 64
+[fusion]
+rule = "mg-wfbp"
+[sweep]
+accelerators = [1, 2, 4]
+overlap = [true, false]
+"#;
+    let scenario = read(text).unwrap();
+    let mut timed = Vec::new();
+    for case in &scenario.cases {
+        let Fusion::MgWfbp { latency, bandwidth } = case.fusion else {
+            // All gradients are ready at once, or nothing is sent.
+            assert_eq!(case.fusion, Fusion::OneBucket);
+            assert!(!case.overlap || case.accelerators == 1);
+            continue;
+        };
+        assert!(case.overlap);
+        // A ring of n: 2(n−1) · (3 us + S / n / 50 GB/s), so that a = 2(n−1) · 3 us and
+        // 1/b = 50 GB/s · n / (2(n−1)); messages carry whole bytes and take whole picoseconds.
+        let n = f64::from(case.accelerators);
+        let (a_us, gbyte_per_s) = (6.0 * (n - 1.0), 50.0 * n / (2.0 * (n - 1.0)));
+        assert!((latency.as_us() - a_us).abs() < 1e-4, "{latency}");
+        let relative = bandwidth.bytes_per_s() as f64 / 1e9 / gbyte_per_s - 1.0;
+        assert!(relative.abs() < 1e-6, "{bandwidth}");
+        assert!(case.sources.iter().any(|source| source.what == "fusion"));
+        // More than one bucket, and fewer than tensors.
+        let gradients = gradients(&case.model, &case.compute, case.wire_element_bytes);
+        let buckets = case.fusion.static_buckets(&gradients).unwrap();
+        assert!(buckets.len() > 1 && buckets.len() < gradients.len(), "{}", buckets.len());
+        timed.push(case.accelerators);
+    }
+    assert_eq!(timed, [2, 4]);
+    let message =
+        read(&text.replace("overlap = [true, false]", "threshold = [\"1 MiB\"]")).unwrap_err();
+    assert!(message.to_string().contains("only the fusion rules threshold and cycle"), "{message}");
+}
+
+/// NCCL's times are no line, and a graph's come from another engine: both give some line.
+#[test]
+fn mg_wfbp_times_every_kind_of_all_reduce() {
+    let flowing =
+        BASE.replace("node = \"dgx-1-v100\"", "node = \"dgx-a100\"\ncontention = \"max-min\"");
+    let nccl = format!("{BASE}[allreduce]\nalgorithm = \"nccl\"\n");
+    for text in [BASE, &flowing, &nccl] {
+        let scenario = read(&format!("{text}[fusion]\nrule = \"mg-wfbp\"\n")).unwrap();
+        for case in &scenario.cases {
+            let Fusion::MgWfbp { latency, bandwidth } = case.fusion else {
+                panic!("{:?}", case.fusion);
+            };
+            assert!((1.0..1000.0).contains(&latency.as_us()), "{latency}");
+            assert!((1e9..1e12).contains(&(bandwidth.bytes_per_s() as f64)), "{bandwidth}");
+        }
+    }
 }
 
 #[test]

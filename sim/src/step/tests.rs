@@ -257,7 +257,7 @@ fn one_rank_does_not_communicate() {
 
 prop_compose! {
     fn fusion()(
-        rule in 0..5, threshold in 1_u64..5000, cycle in 1_u64..20_000_000, node in 0_usize..6,
+        rule in 0..6, threshold in 1_u64..5000, cycle in 1_u64..20_000_000, node in 0_usize..6,
     ) -> Fusion {
         let threshold = Bytes::new(threshold);
         match rule {
@@ -265,6 +265,10 @@ prop_compose! {
             1 => Fusion::OneBucket,
             2 => Fusion::Threshold(threshold),
             3 => Fusion::Segments(vec![format!("n{node}")]),
+            4 => Fusion::MgWfbp {
+                latency: SimDuration::from_ps(cycle),
+                bandwidth: Bandwidth::from_bytes_per_s(threshold.get() * 1_000_000),
+            },
             _ => Fusion::Cycle { threshold, cycle: SimDuration::from_ps(cycle) },
         }
     }

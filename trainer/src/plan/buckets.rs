@@ -31,11 +31,12 @@ pub struct Buckets {
     places: Vec<Place>,
 }
 
-/// Buckets that depend on the clock cannot be planned.
+/// Buckets that depend on the clock cannot be planned: neither by ticks nor by when gradients are
+/// ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "buckets that are cut by a cycle time depend on the clock and cannot be planned: expected a \
-     tensor, threshold, segments or one-bucket rule"
+    "buckets that are cut by a cycle time or by when gradients are ready depend on the clock and \
+     cannot be planned: expected a tensor, threshold, segments or one-bucket rule"
 )]
 pub struct CycleError;
 
@@ -81,7 +82,13 @@ impl Buckets {
                 });
             }
         }
-        let cut = rule.static_buckets(&gradients).ok_or(CycleError)?;
+        // Nothing here says when gradients are ready; a rule that asks would take them for ready at
+        // once.
+        let cut = match rule {
+            Fusion::MgWfbp { .. } => None,
+            rule => rule.static_buckets(&gradients),
+        };
+        let cut = cut.ok_or(CycleError)?;
         let mut places = vec![Place { bucket: 0, offset: 0 }; plan.parameters().len()];
         let mut buckets = Vec::new();
         for (bucket, range) in cut.into_iter().map(|bucket| bucket.gradients).enumerate() {

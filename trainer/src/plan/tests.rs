@@ -387,4 +387,8 @@ fn buckets_that_depend_on_the_clock_are_refused() {
     let rule = Fusion::Cycle { threshold: Bytes::new(1 << 20), cycle: SimDuration::from_ps(1) };
     let error = Buckets::new(&plan, &network, &rule, 4).unwrap_err().to_string();
     assert!(error.contains("cycle time"), "{error}");
+    let (latency, bandwidth) = (SimDuration::from_ps(1), "1 GB/s".parse().unwrap());
+    let rule = Fusion::MgWfbp { latency, bandwidth };
+    let error = Buckets::new(&plan, &network, &rule, 4).unwrap_err().to_string();
+    assert!(error.contains("when gradients are ready"), "{error}");
 }

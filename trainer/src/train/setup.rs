@@ -302,6 +302,7 @@ fn fusion(rule: &Fusion) -> String {
         Fusion::OneBucket => "one bucket".to_owned(),
         Fusion::Threshold(threshold) => format!("threshold {threshold}"),
         Fusion::Segments(ends) => format!("segments that end at {}", ends.join(", ")),
+        Fusion::MgWfbp { latency, bandwidth } => format!("mg-wfbp {latency}, {bandwidth}"),
         Fusion::Cycle { threshold, cycle } => format!("cycle {cycle}, {threshold}"),
     }
 }

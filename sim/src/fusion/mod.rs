@@ -5,10 +5,12 @@
 //! [`Fusion`] rule merges consecutive tensors into buckets. All rules but [`Fusion::Cycle`] fix the
 //! buckets before the first step; the trainer executes the same plan that is simulated.
 
+mod mg_wfbp;
+
 use std::ops::Range;
 
 use crate::compute::ComputeTimes;
-use crate::units::{Bytes, SimDuration, SimTime};
+use crate::units::{Bandwidth, Bytes, SimDuration, SimTime};
 use crate::workload::Network;
 
 /// One parameter tensor's gradient.
@@ -57,6 +59,17 @@ pub enum Fusion {
     /// A bucket is closed after each of these nodes, in the order of the backward pass, and at the
     /// end.
     Segments(Vec<String>),
+    /// MG-WFBP: a bucket is closed unless the next gradient is ready less than a latency after the
+    /// bucket could be sent (Shi et al. 2019, arXiv 1811.11141). An all-reduce of S bytes is taken to
+    /// last `latency` + S / `bandwidth`, and gradients to be ready when those of an undisturbed rank
+    /// are. Not always the earliest end, but never a later one than with each tensor alone or all
+    /// together.
+    MgWfbp {
+        /// What an all-reduce takes before any byte, the paper's a.
+        latency: SimDuration,
+        /// Bytes of a bucket that an all-reduce gets through in a second, 1 / b of the paper.
+        bandwidth: Bandwidth,
+    },
     /// As Horovod does: whatever is ready on all ranks at a tick of the cycle travels together, in
     /// buckets of at most this much (a larger tensor travels alone). The time that ranks take to
     /// agree is not modelled.
@@ -94,8 +107,9 @@ impl Fusion {
     pub fn static_buckets(&self, gradients: &[Gradient]) -> Option<Vec<Bucket>> {
         let mut buckets: Vec<Bucket> = Vec::new();
         let mut open = 0;
+        let mut free = SimDuration::ZERO;
         for (index, gradient) in gradients.iter().enumerate() {
-            let next_node = gradients.get(index + 1).map(|next| &next.node);
+            let next = gradients.get(index + 1);
             let closes = match self {
                 Self::Tensor => true,
                 Self::OneBucket => false,
@@ -104,7 +118,12 @@ impl Fusion {
                     held >= *threshold
                 }
                 Self::Segments(ends) => {
-                    ends.contains(&gradient.node) && next_node != Some(&gradient.node)
+                    let same_node = next.is_some_and(|next| next.node == gradient.node);
+                    ends.contains(&gradient.node) && !same_node
+                }
+                Self::MgWfbp { latency, bandwidth } => {
+                    let line = (*latency, *bandwidth);
+                    mg_wfbp::closes(&gradients[open..=index], next, line, &mut free)
                 }
                 Self::Cycle { .. } => return None,
             };
@@ -203,6 +222,10 @@ mod tests {
                 Fusion::OneBucket,
                 Fusion::Threshold(threshold),
                 Fusion::Segments(vec![format!("n{cut}")]),
+                Fusion::MgWfbp {
+                    latency: SimDuration::from_ps(threshold.get()),
+                    bandwidth: Bandwidth::from_bytes_per_s(1_000_000_000_000),
+                },
             ];
             let mut plans: Vec<Vec<Bucket>> =
                 rules.iter().map(|rule| rule.static_buckets(&gradients).unwrap()).collect();
