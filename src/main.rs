@@ -7,6 +7,7 @@ mod allreduce;
 mod calibrate;
 mod cli;
 mod completions;
+mod explain;
 mod failure;
 mod figure;
 mod import;

@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use foretrain_sim::forecast::{Engine, Forecast, forecast};
+use foretrain_sim::forecast::{self as forecasts, Engine, Forecast, ForecastError, forecast};
 use foretrain_sim::profile::Profile;
 use foretrain_sim::scenario::{Case, NamedProfile, Overrides, Scenario, text_hash};
-
+use rayon::prelude::*;
 use serde_json::{Map, Value};
 
 use crate::cli::{EngineName, Format, SimulateArguments};
 use crate::failure::{Failure, Reason};
 use crate::output::{self, OutputFile};
-use crate::{figure, progress, table, trace};
+use crate::{explain, figure, progress, table, trace};
 
 impl From<EngineName> for Engine {
     fn from(name: EngineName) -> Self {
@@ -47,7 +47,12 @@ pub(crate) fn run(arguments: &SimulateArguments) -> Result<(), Failure> {
     let engine = arguments.engine.into();
     let result = on_threads(arguments.threads, || {
         let bar = progress::bar(scenario.cases.len(), "simulating");
-        let result = forecast(&scenario, engine, || bar.inc(1));
+        let result = forecast(&scenario, engine, || bar.inc(1)).and_then(|mut result| {
+            if arguments.explain {
+                explain_points(&scenario, engine, &mut result)?;
+            }
+            Ok(result)
+        });
         bar.finish_and_clear();
         result
     })??;
@@ -61,9 +66,28 @@ pub(crate) fn run(arguments: &SimulateArguments) -> Result<(), Failure> {
         )?)?;
     }
     if let Some((kind, file)) = plot {
-        file.finish(&figure::draw(std::slice::from_ref(&result), kind)?)?;
+        let drawn = if arguments.explain {
+            figure::draw_waterfalls(&result.foretrain.scenario, &explain::waterfalls(&result), kind)
+        } else {
+            figure::draw(std::slice::from_ref(&result), kind)
+        };
+        file.finish(&drawn?)?;
     }
-    print(&result, arguments.format)
+    print(&result, arguments)
+}
+
+/// Adds to each point why it is slower than perfect scaling.
+fn explain_points(
+    scenario: &Scenario,
+    engine: Engine,
+    result: &mut Forecast,
+) -> Result<(), ForecastError> {
+    let explained = scenario.cases.par_iter().map(|case| forecasts::explain(case, engine));
+    let explained = explained.collect::<Result<Vec<_>, ForecastError>>()?;
+    for (point, explanation) in result.points.iter_mut().zip(explained) {
+        point.explanation = Some(explanation);
+    }
+    Ok(())
 }
 
 /// Reads a scenario, and the profiles that it names by their paths from its folder.
@@ -120,11 +144,15 @@ fn traced_case<'a>(
     })
 }
 
-fn print(forecast: &Forecast, format: Format) -> Result<(), Failure> {
+fn print(forecast: &Forecast, arguments: &SimulateArguments) -> Result<(), Failure> {
     table::warn(forecast);
-    match format {
+    match arguments.format {
+        Format::Table if arguments.explain => {
+            output::print(&(table::forecast(forecast) + &explain::text(forecast)))
+        }
         Format::Table => output::print(&table::forecast(forecast)),
         Format::Json => output::print(&output::json(forecast)?),
+        Format::Csv if arguments.explain => output::print(&table::csv(&explain::rows(forecast)?)?),
         Format::Csv => output::print(&table::csv(&rows(forecast)?)?),
     }
 }

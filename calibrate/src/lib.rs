@@ -14,6 +14,8 @@
 //! - [`measurements`]: everything as it was measured;
 //! - [`fit`]: robust statistics, each with its interval;
 //! - [`profile`]: from measurements to a profile, or to the reason why not;
+//! - [`published`]: training runs that others published, predicted, and what all systems share
+//!   fitted to them;
 //! - [`verify`]: the measurement again, in the simulator, point by point.
 
 #![forbid(unsafe_code)]
@@ -23,4 +25,5 @@ pub mod import;
 pub mod measure;
 pub mod measurements;
 pub mod profile;
+pub mod published;
 pub mod verify;

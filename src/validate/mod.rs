@@ -1,19 +1,17 @@
-//! `foretrain validate FILE`: published measurements against predictions from data sheets.
+//! `foretrain validate FILE`: published measurements against predictions.
 
-mod predict;
-mod report;
-mod rows;
-mod text;
+mod all_reduces;
+mod kind;
+mod runs;
 
-use crate::cli::{Format, ValidateArguments};
-use crate::failure::{Failure, complain};
-use crate::figure::validation::SetCurve;
+use foretrain_calibrate::published::table::{Problem, Table};
+
+use crate::cli::ValidateArguments;
+use crate::failure::Failure;
+use crate::figure;
 use crate::output::{self, OutputFile};
-use crate::{figure, table};
 
-use predict::{Prediction, predict};
-use report::Report;
-use rows::Row;
+use kind::Kind;
 
 pub(crate) fn run(arguments: &ValidateArguments) -> Result<(), Failure> {
     let plot = match &arguments.plot {
@@ -21,51 +19,36 @@ pub(crate) fn run(arguments: &ValidateArguments) -> Result<(), Failure> {
         None => None,
     };
     let name = output::shown(&arguments.published);
-    let rows = rows::read(&output::read_text(&arguments.published)?)
-        .map_err(|problem| Failure::Invalid(format!("{name}:{problem}")))?;
-    let predicted: Vec<(Row, Result<Prediction, String>)> = rows
-        .into_iter()
-        .map(|row| {
-            let prediction = predict(&row);
-            (row, prediction)
-        })
-        .collect();
-    let report = Report::new(&name, &predicted);
-    if let Some((kind, file)) = plot {
-        file.finish(&figure::draw_validation(&curves(&predicted, &report), kind)?)?;
+    let text = output::read_text(&arguments.published)?;
+    let table = Table::read(&text).map_err(|problem| invalid(&name, &problem))?;
+    let kind = Kind::of(&table).map_err(|problem| invalid(&name, &problem))?;
+    if kind != Kind::Runs
+        && let Some(flag) = arguments.only_for_runs()
+    {
+        let message = format!("{flag} is for files of training runs, and {name} is none");
+        return Err(Failure::Usage(message));
     }
-    match arguments.format {
-        Format::Table => output::print(&text::report(&report)),
-        Format::Json => output::print(&output::json(&report)?),
-        Format::Csv => {
-            for row in &report.not_predicted {
-                complain(&format!("warning: {name}:{}: not predicted: {}", row.line, row.reason));
-            }
-            let cases = report.cases.iter().map(output::object);
-            output::print(&table::csv(&cases.collect::<Result<Vec<_>, Failure>>()?)?)
-        }
+    match kind {
+        Kind::AllReduces => all_reduces::run(arguments, &name, &table, plot),
+        Kind::Runs => runs::run(arguments, &name, &table, plot),
     }
 }
 
-/// What the figure shows of each set.
-fn curves(predicted: &[(Row, Result<Prediction, String>)], report: &Report) -> Vec<SetCurve> {
-    let curve = |set: &report::SetErrors| SetCurve {
-        name: set.set.clone(),
-        mean_abs_error_percent: set.mean_abs_error_percent,
-        points: predicted
-            .iter()
-            .filter(|(row, _)| row.set == set.set)
-            .filter_map(|(row, prediction)| {
-                let prediction = prediction.as_ref().ok()?;
-                Some(figure::validation::Point {
-                    message_bytes: row.message_bytes,
-                    accelerators: row.accelerators?,
-                    published_us: row.time_us?,
-                    predicted_us: prediction.time_us,
-                    predicted_by: format!("{} {}", prediction.algorithm, prediction.protocol),
-                })
-            })
-            .collect(),
-    };
-    report.sets.iter().map(curve).collect()
+fn invalid(name: &str, problem: &Problem) -> Failure {
+    Failure::Invalid(format!("{name}:{problem}"))
+}
+
+/// Fails where the mean error is above the threshold that was asked for, or nothing was predicted.
+fn check(
+    arguments: &ValidateArguments,
+    mean_abs_error_percent: Option<f64>,
+) -> Result<(), Failure> {
+    let Some(threshold) = arguments.threshold else { return Ok(()) };
+    match mean_abs_error_percent {
+        Some(mean) if mean <= threshold => Ok(()),
+        Some(mean) => Err(Failure::Missed(format!(
+            "the mean error is {mean:.2} %, above the threshold of {threshold} %"
+        ))),
+        None => Err(Failure::Missed("nothing was predicted that could be compared".to_owned())),
+    }
 }

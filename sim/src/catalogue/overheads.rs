@@ -37,6 +37,9 @@ pub struct Overheads {
     pub evaluation_start: Fitted<SimDuration>,
     /// How many times as long as the roofline work takes, for systems without a measured rate.
     pub roofline_factor: Fitted<Fraction>,
+    /// Standard deviation of a predicted over a published rate, of systems that were left out of the
+    /// fit.
+    pub scatter: Fraction,
 }
 
 impl Overheads {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Engine, ForecastError};
+use super::{Engine, Explanation, ForecastError};
 use crate::collective::{LinkUse, Method};
 use crate::cost::{cost_usd, energy_kwh};
 use crate::fusion::Fusion;
@@ -82,6 +82,9 @@ pub struct Point {
     pub cost_usd: Option<f64>,
     /// Its energy at full power.
     pub energy_kwh: Option<f64>,
+    /// Why it is slower than perfect scaling, where that was asked for ([`super::explain`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explanation: Option<Explanation>,
 }
 
 /// Steps of an undisturbed run: after the warm-up each is like the one before, unless ticks fall
@@ -176,6 +179,7 @@ pub(super) fn point(case: &Case, engine: Engine) -> Result<Point, ForecastError>
         energy_kwh: cost.filter(|(rates, _)| rates.watts_per_accelerator > 0.0).map(
             |(rates, hours)| energy_kwh(case.accelerators, hours, rates.watts_per_accelerator),
         ),
+        explanation: None,
     })
 }
 

@@ -21,6 +21,10 @@ pub(super) fn compute(
     accelerators: u32,
     batch: u64,
 ) -> Result<Measured, Problem> {
+    if spec.compute.measured_on.is_some() {
+        let problem = "has no effect without a profile: leave it out, or name one";
+        return Err(Problem::new("compute.measured_on", problem));
+    }
     let training = &spec.training;
     let model = training
         .model

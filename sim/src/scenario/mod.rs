@@ -6,6 +6,7 @@
 //! Nothing is simulated before everything is known to be possible.
 
 mod anchored;
+mod carried;
 mod device;
 mod document;
 mod fusion;

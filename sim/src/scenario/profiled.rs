@@ -1,5 +1,6 @@
 //! What a profile says of a point, where the scenario says nothing else.
 
+use super::carried::{self, Measurement};
 use super::input::InputRates;
 use super::machine::InputSource;
 use super::problem::Problem;
@@ -58,7 +59,7 @@ pub(super) struct Measured {
     pub(super) device: Option<Device>,
 }
 
-/// The compute of `batch` images a rank; with `overlapped` communication if there is any.
+/// The compute of `batch` images a rank on `accelerator`; with `overlapped` communication if there is any.
 ///
 /// # Errors
 /// The scenario asks for another network, precision or optimizer than was measured, or for an anchor.
@@ -66,6 +67,7 @@ pub(super) fn compute(
     spec: &ScenarioSpec,
     profile: &Profile,
     compute: &ComputeProfile,
+    accelerator: &Accelerator,
     batch: u64,
     overlapped: bool,
 ) -> Result<Measured, Problem> {
@@ -74,12 +76,13 @@ pub(super) fn compute(
         return Err(Problem::new("training.per_accelerator_batch", problem));
     }
     let given = &spec.compute;
+    let is_carried = given.measured_on.is_some();
     let of_a_roofline = [
         ("compute.anchor", given.anchor.is_some()),
         ("compute.roofline_factor", given.roofline_factor.is_some()),
-        ("compute.launch", given.launch.is_some()),
-        ("compute.launch_time", given.launch_time.is_some()),
-        ("compute.kernels", given.kernels.is_some()),
+        ("compute.launch", given.launch.is_some() && !is_carried),
+        ("compute.launch_time", given.launch_time.is_some() && !is_carried),
+        ("compute.kernels", given.kernels.is_some() && !is_carried),
         ("training.batch_norm_group", spec.training.batch_norm_group.is_some()),
     ];
     if let Some((key, _)) = of_a_roofline.iter().find(|(_, given)| *given) {
@@ -112,13 +115,16 @@ pub(super) fn compute(
     let mut times = compute
         .compute_times(batch)
         .ok_or_else(|| Problem::new("profile", "it has no layer times: calibrate again"))?;
+    let network = compute.network();
+    let measurement = Measurement { network: &network, precision, optimizer, batch };
+    let from = carried::carry(spec, accelerator, &measurement, &mut times)?;
     if let Some(slowdown) = compute.overlap_slowdown.filter(|_| overlapped) {
         times = times.with_backward_scaled(slowdown.value.max(1.0));
     }
     let batches: Vec<String> = compute.batches.iter().map(|one| one.batch.to_string()).collect();
     let origin = &profile.origin;
     Ok(Measured {
-        model: compute.network(),
+        model: network,
         precision,
         wire_bytes: compute.wire.unwrap_or(compute.precision).element_bytes(),
         times,
@@ -126,10 +132,12 @@ pub(super) fn compute(
         source: InputSource {
             what: "compute times",
             value: format!(
-                "{} layers of {} measured at batch {}",
+                "{} layers of {} measured at batch {}{}",
                 compute.layers.len(),
                 compute.network,
-                batches.join(", ")
+                batches.join(", "),
+                from.map(|from| format!(" on {from}, carried over by data sheets"))
+                    .unwrap_or_default()
             ),
             from: format!("{FROM} ({}, {})", origin.procedure, origin.measured),
         },

@@ -155,7 +155,9 @@ pub(super) fn case(
         match profile.and_then(|profile| Some((profile, profile.compute.as_ref()?))) {
             Some((profile, compute)) => {
                 let overlapped = overlap && accelerators > 1;
-                profiled::compute(spec, profile, compute, per_accelerator_batch, overlapped)?
+                let accelerator = &machine.accelerator;
+                let batch = per_accelerator_batch;
+                profiled::compute(spec, profile, compute, accelerator, batch, overlapped)?
             }
             None => device::compute(spec, &machine, accelerators, per_accelerator_batch)?,
         };

@@ -191,6 +191,10 @@ pub struct ComputeSpec {
     pub launch_time: Option<SimDuration>,
     /// Which operations are kernels of their own; all by default.
     pub kernels: Option<Kernels>,
+    /// The accelerator of the catalogue that the profile was measured on, where the cluster has
+    /// another: its layers are carried over by both data sheets, with `launch` (graph by default) as
+    /// their floor.
+    pub measured_on: Option<String>,
 }
 
 /// How gradients are summed.

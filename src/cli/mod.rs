@@ -1,5 +1,9 @@
 //! The command line as types.
 
+mod validate;
+
+pub(crate) use validate::ValidateArguments;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -78,9 +82,12 @@ pub(crate) struct SimulateArguments {
     /// How to print the forecast
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,
-    /// Draw the forecast with its published points (.svg or .png)
+    /// Draw the forecast with its published points, or with --explain the waterfalls (.svg or .png)
     #[arg(long, value_name = "FILE")]
     pub(crate) plot: Option<PathBuf>,
+    /// Say for each point what makes it slower than perfect scaling
+    #[arg(long)]
+    pub(crate) explain: bool,
     /// Write a trace of some ranks' steps for Perfetto (.json)
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
@@ -290,19 +297,6 @@ pub(crate) struct AllreduceArguments {
     /// How to print the times
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ValidateArguments {
-    /// Published all-reduce times (CSV), or - for stdin
-    #[arg(value_name = "FILE")]
-    pub(crate) published: PathBuf,
-    /// How to print the comparison
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    pub(crate) format: Format,
-    /// Draw published and predicted bus bandwidth, a panel a set (.svg or .png)
-    #[arg(long, value_name = "FILE")]
-    pub(crate) plot: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -152,11 +152,11 @@ fn named_version(software: &str) -> Option<NcclVersion> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::rows::{read, tests::file};
+    use super::super::rows::tests::{file, rows};
     use super::*;
 
     fn predicted(row: &str) -> Result<Prediction, String> {
-        predict(&read(&file(row)).unwrap()[0])
+        predict(&rows(&file(row)).unwrap()[0])
     }
 
     /// `A100-like` cells after id and set, with another part in place of one.

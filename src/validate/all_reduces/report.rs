@@ -169,7 +169,7 @@ fn median(values: &[f64]) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::rows::{read, tests::file};
+    use super::super::rows::tests::{file, rows};
     use super::*;
 
     fn report(times: [&str; 4]) -> Report {
@@ -185,7 +185,7 @@ mod tests {
             nccl_version: NcclVersion::V2_20,
         };
         let mut rows: Vec<_> =
-            read(&text).unwrap().into_iter().map(|row| (row, Ok(prediction))).collect();
+            rows(&text).unwrap().into_iter().map(|row| (row, Ok(prediction))).collect();
         if times[1].is_empty() {
             rows[0].1 = Err("no".to_owned());
         }
