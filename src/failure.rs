@@ -69,6 +69,7 @@ impl From<ForecastError> for Failure {
         match error {
             ForecastError::Collective(error) => Self::Invalid(error.to_string()),
             ForecastError::Step(error) => Self::Runtime(error.to_string()),
+            ForecastError::Evaluation(error) => Self::Invalid(error.to_string()),
         }
     }
 }

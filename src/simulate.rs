@@ -67,7 +67,12 @@ pub(crate) fn run(arguments: &SimulateArguments) -> Result<(), Failure> {
     }
     if let Some((kind, file)) = plot {
         let drawn = if arguments.explain {
-            figure::draw_waterfalls(&result.foretrain.scenario, &explain::waterfalls(&result), kind)
+            figure::draw_waterfalls(
+                &result.foretrain.scenario,
+                "From perfect scaling to the forecast, for one global batch of the whole run",
+                &explain::waterfalls(&result),
+                kind,
+            )
         } else {
             figure::draw(std::slice::from_ref(&result), kind)
         };

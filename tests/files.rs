@@ -35,7 +35,7 @@ fn files(folder: &str, count_min: usize) -> Vec<PathBuf> {
 }
 
 fn scenarios() -> Vec<PathBuf> {
-    files("scenarios", 8)
+    files("scenarios", 9)
 }
 
 fn text(path: &Path) -> &str {

@@ -103,6 +103,7 @@
 pub mod catalogue;
 pub mod collective;
 pub mod compute;
+pub mod convergence;
 pub mod cost;
 pub mod engine;
 pub mod forecast;

@@ -8,8 +8,8 @@ use super::Format;
 
 #[derive(Debug, Args)]
 pub(crate) struct ValidateArguments {
-    /// Published measurements (CSV), or - for stdin: training runs, or times of all-reduces, known by
-    /// their columns
+    /// Published measurements (CSV), or - for stdin: training runs, with and without fusion, times of
+    /// all-reduces, epochs to target, final accuracies, learning curves; known by their columns
     #[arg(value_name = "FILE")]
     pub(crate) published: PathBuf,
     /// How to print the comparison
@@ -21,7 +21,7 @@ pub(crate) struct ValidateArguments {
     /// Fail with exit code 6 if a mean error is larger
     #[arg(long, value_name = "PERCENT")]
     pub(crate) threshold: Option<f64>,
-    /// Predict each family with overheads fitted to all others (training runs)
+    /// Predict each family by what was fitted to all others (training runs, epochs, accuracies)
     #[arg(long)]
     pub(crate) leave_one_family_out: bool,
     /// Predict with data sheets alone: no launches, no variation, no start-ups (training runs)
@@ -40,10 +40,10 @@ pub(crate) struct ValidateArguments {
 }
 
 impl ValidateArguments {
-    /// A flag that was given and is only for training runs.
-    pub(crate) fn only_for_runs(&self) -> Option<&'static str> {
+    /// A flag that was given and is only for training runs, or for files with families.
+    pub(crate) fn only_for_runs(&self, has_families: bool) -> Option<&'static str> {
         let flags = [
-            ("--leave-one-family-out", self.leave_one_family_out),
+            ("--leave-one-family-out", self.leave_one_family_out && !has_families),
             ("--datasheets", self.datasheets),
             ("--fit", self.fit),
             ("--records", self.records.is_some()),

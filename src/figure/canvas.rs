@@ -18,21 +18,21 @@ use super::panels::{Bar, Curve, Figure, Panel, Sign};
 use super::style::{FAINT, FAMILY, GRID, INK, LABEL_PX, PANEL_TITLE_PX, SUBTITLE_PX, TITLE_PX};
 use super::{COLUMNS, HEADER_PX};
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Coordinates = Cartesian2d<Ticked, Ticked>;
-type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Coordinates>;
-type Error = DrawingAreaErrorKind<<SVGBackend<'static> as DrawingBackend>::ErrorType>;
-type Drawn = Result<(), Error>;
+pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub(super) type Coordinates = Cartesian2d<Ticked, Ticked>;
+pub(super) type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Coordinates>;
+pub(super) type Error = DrawingAreaErrorKind<<SVGBackend<'static> as DrawingBackend>::ErrorType>;
+pub(super) type Drawn = Result<(), Error>;
 
-const MARGIN: i32 = 28;
-const LEGEND_LINE_PX: u32 = 22;
-const LEGEND_SIGN_PX: i32 = 26;
+pub(super) const MARGIN: i32 = 28;
+pub(super) const LEGEND_LINE_PX: u32 = 22;
+pub(super) const LEGEND_SIGN_PX: i32 = 26;
 const LINE_PX: u32 = 3;
 const DOT_PX: i32 = 4;
 const MARK_PX: i32 = 8;
 
 /// A linear coordinate with ticks exactly where the axis has them.
-struct Ticked {
+pub(super) struct Ticked {
     range: Range<f64>,
     ticks: Vec<f64>,
 }
@@ -64,11 +64,11 @@ impl Ranged for Ticked {
     }
 }
 
-fn text(size_px: u32, style: FontStyle, color: RGBColor) -> TextStyle<'static> {
+pub(super) fn text(size_px: u32, style: FontStyle, color: RGBColor) -> TextStyle<'static> {
     (FontFamily::Name(FAMILY), size_px, style).into_font().color(&color)
 }
 
-fn regular(size_px: u32, color: RGBColor) -> TextStyle<'static> {
+pub(super) fn regular(size_px: u32, color: RGBColor) -> TextStyle<'static> {
     text(size_px, FontStyle::Normal, color)
 }
 
@@ -89,13 +89,7 @@ pub(super) fn draw(figure: &Figure, backend: SVGBackend<'_>) -> Drawn {
 
 /// Draws title and legend, and says how many lines the legend has.
 fn draw_header(figure: &Figure, area: &Area<'_>) -> Result<u32, Error> {
-    area.draw(&Text::new(
-        figure.title.as_str(),
-        (MARGIN, 22),
-        text(TITLE_PX, FontStyle::Bold, INK),
-    ))?;
-    let small = regular(SUBTITLE_PX, FAINT);
-    area.draw(&Text::new(figure.subtitle.as_str(), (MARGIN, 56), small))?;
+    draw_titles(&figure.title, &figure.subtitle, area)?;
     let label = regular(LABEL_PX, INK);
     let (right, mut at) = (area.dim_in_pixel().0 as i32 - MARGIN, (MARGIN, 90));
     let mut lines = 1;
@@ -112,6 +106,27 @@ fn draw_header(figure: &Figure, area: &Area<'_>) -> Result<u32, Error> {
         at.0 = place.0 + width as i32 + 26;
     }
     Ok(lines)
+}
+
+/// A text, cut where it is wider than `width`.
+pub(super) fn fitted(
+    text: &str,
+    style: &TextStyle<'_>,
+    width: i32,
+    area: &Area<'_>,
+) -> Result<String, Error> {
+    let mut shown = text.to_owned();
+    let mut kept: Vec<char> = text.chars().collect();
+    while area.estimate_text_size(&shown, style)?.0 as i32 > width && kept.pop().is_some() {
+        shown = kept.iter().collect::<String>().trim_end().to_owned() + "…";
+    }
+    Ok(shown)
+}
+
+/// Draws a figure's title and subtitle.
+pub(super) fn draw_titles(title: &str, subtitle: &str, area: &Area<'_>) -> Drawn {
+    area.draw(&Text::new(title, (MARGIN, 22), text(TITLE_PX, FontStyle::Bold, INK)))?;
+    area.draw(&Text::new(subtitle, (MARGIN, 56), regular(SUBTITLE_PX, FAINT)))
 }
 
 fn draw_sign(area: &Area<'_>, sign: Sign, color: RGBColor, (x, y): (i32, i32)) -> Drawn {
@@ -145,16 +160,22 @@ fn mark(color: RGBColor) -> [Polygon<(i32, i32)>; 2] {
     [diamond(MARK_PX + 2, WHITE.filled()), diamond(MARK_PX, color.filled())]
 }
 
-fn draw_panel(panel: &Panel, area: &Area<'_>) -> Drawn {
-    let title = text(PANEL_TITLE_PX, FontStyle::Bold, INK);
+/// A panel's axes, titles and grid, to draw on.
+pub(super) fn chart<'a, 'b>(
+    title: &str,
+    x: &Axis,
+    y: &Axis,
+    area: &'a Area<'b>,
+) -> Result<Chart<'a, 'b>, Error> {
+    let style = text(PANEL_TITLE_PX, FontStyle::Bold, INK);
     let mut chart = ChartBuilder::on(area)
         .margin_left(MARGIN - 12)
         .margin_right(MARGIN)
         .margin_bottom(14)
         .x_label_area_size(50)
         .y_label_area_size(84)
-        .caption(panel.title.as_str(), title)
-        .build_cartesian_2d(Ticked::new(&panel.x), Ticked::new(&panel.y))?;
+        .caption(title, style)
+        .build_cartesian_2d(Ticked::new(x), Ticked::new(y))?;
     chart
         .configure_mesh()
         .bold_line_style(GRID.stroke_width(1))
@@ -162,13 +183,18 @@ fn draw_panel(panel: &Panel, area: &Area<'_>) -> Drawn {
         .axis_style(FAINT.stroke_width(1))
         .label_style(regular(LABEL_PX, INK))
         .axis_desc_style(regular(LABEL_PX, FAINT))
-        .x_desc(panel.x.title.as_str())
-        .y_desc(panel.y.title.as_str())
-        .x_labels(panel.x.ticks.len())
-        .y_labels(panel.y.ticks.len())
-        .x_label_formatter(&|at| panel.x.label(*at))
-        .y_label_formatter(&|at| panel.y.label(*at))
+        .x_desc(x.title.as_str())
+        .y_desc(y.title.as_str())
+        .x_labels(x.ticks.len())
+        .y_labels(y.ticks.len())
+        .x_label_formatter(&|at| x.label(*at))
+        .y_label_formatter(&|at| y.label(*at))
         .draw()?;
+    Ok(chart)
+}
+
+fn draw_panel(panel: &Panel, area: &Area<'_>) -> Drawn {
+    let mut chart = chart(&panel.title, &panel.x, &panel.y, area)?;
     draw_bars(panel, &mut chart)?;
     for curve in &panel.curves {
         draw_curve(panel, curve, &mut chart)?;

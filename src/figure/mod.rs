@@ -6,9 +6,11 @@
 mod axis;
 mod canvas;
 mod panels;
+pub(crate) mod runs;
 mod style;
 pub(crate) mod validation;
 mod verification;
+pub(crate) mod waterfall;
 
 use std::path::Path;
 use std::sync::{Arc, Once};
@@ -91,14 +93,47 @@ pub(crate) fn draw_verification(
     render(&figure, kind)
 }
 
+/// Draws published training runs beside their predictions.
+pub(crate) fn draw_runs(figure: &runs::RunsFigure, kind: Kind) -> Result<Vec<u8>, Failure> {
+    let Some(plan) = runs::Plan::new(figure) else {
+        let message = "nothing to draw: no run has a published and a predicted value";
+        return Err(Failure::Invalid(message.to_owned()));
+    };
+    picture(plan.size(), plan.words(), kind, |backend| runs::draw(&plan, backend))
+}
+
+/// Draws what keeps some points from perfect scaling, a panel a point.
+pub(crate) fn draw_waterfalls(
+    title: &str,
+    subtitle: &str,
+    waterfalls: &[waterfall::Waterfall],
+    kind: Kind,
+) -> Result<Vec<u8>, Failure> {
+    let Some(plan) = waterfall::Plan::new(title, subtitle, waterfalls) else {
+        let message = "nothing to draw: no point takes a time with perfect scaling";
+        return Err(Failure::Invalid(message.to_owned()));
+    };
+    picture(plan.size(), plan.words(), kind, |backend| waterfall::draw(&plan, backend))
+}
+
 fn render(figure: &panels::Figure, kind: Kind) -> Result<Vec<u8>, Failure> {
-    register_fonts();
     let rows = figure.panels.len().div_ceil(COLUMNS) as u32;
     let size = (WIDTH, HEADER_PX + ROW_PX * rows);
+    picture(size, (&figure.title, &figure.subtitle), kind, |backend| canvas::draw(figure, backend))
+}
+
+/// Draws on a canvas of that size; title and description are for readers who cannot see it.
+fn picture(
+    size: (u32, u32),
+    words: (&str, &str),
+    kind: Kind,
+    draw: impl FnOnce(SVGBackend<'_>) -> canvas::Drawn,
+) -> Result<Vec<u8>, Failure> {
+    register_fonts();
     let mut svg = String::new();
-    canvas::draw(figure, SVGBackend::with_string(&mut svg, size))
+    draw(SVGBackend::with_string(&mut svg, size))
         .map_err(|error| Failure::Runtime(format!("failed to draw the figure: {error}")))?;
-    let svg = described(&svg, figure);
+    let svg = described(&svg, words);
     match kind {
         Kind::Svg => Ok(svg.into_bytes()),
         Kind::Png => rasterise(&svg),
@@ -115,13 +150,13 @@ fn register_fonts() {
 }
 
 /// Adds a title and a description for readers who cannot see the picture.
-fn described(svg: &str, figure: &panels::Figure) -> String {
+fn described(svg: &str, (title, text): (&str, &str)) -> String {
     let escape = |text: &str| {
         let printable: String = text.chars().filter(|c| !c.is_control()).collect();
         printable.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
     };
-    let title = escape(&figure.title);
-    let text = escape(&figure.subtitle);
+    let title = escape(title);
+    let text = escape(text);
     let head = format!("\n<title>{title}</title>\n<desc>{text}</desc>\n");
     match svg.find("<svg").and_then(|start| svg[start..].find('>').map(|end| start + end + 1)) {
         Some(end) => format!("{}{head}{}", &svg[..end], svg[end..].trim_start()),

@@ -1,5 +1,7 @@
 //! What a file of published measurements is of: known by its columns.
 
+use foretrain_calibrate::published::convergence;
+use foretrain_calibrate::published::fusion::FusionRun;
 use foretrain_calibrate::published::scaling::Run;
 use foretrain_calibrate::published::system::System;
 use foretrain_calibrate::published::table::{Problem, Table};
@@ -13,22 +15,45 @@ pub(super) enum Kind {
     AllReduces,
     /// Training runs.
     Runs,
+    /// Training runs with and without overlap and fusion.
+    Fusion,
+    /// Epochs to the target accuracy.
+    Epochs,
+    /// Accuracies at the end of runs.
+    Accuracy,
+    /// Accuracies inside runs.
+    Curves,
 }
 
 impl Kind {
-    const ALL: [Self; 2] = [Self::AllReduces, Self::Runs];
+    const ALL: [Self; 6] =
+        [Self::AllReduces, Self::Runs, Self::Fusion, Self::Epochs, Self::Accuracy, Self::Curves];
 
-    const fn name(self) -> &'static str {
+    /// What such a file is of.
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::AllReduces => "all-reduce times",
             Self::Runs => "training runs",
+            Self::Fusion => "training runs with and without fusion",
+            Self::Epochs => "epochs to the target accuracy",
+            Self::Accuracy => "final accuracies",
+            Self::Curves => "learning curves",
         }
+    }
+
+    /// Whether rows can be left out by families.
+    pub(super) const fn has_families(self) -> bool {
+        !matches!(self, Self::AllReduces | Self::Fusion)
     }
 
     fn columns(self) -> Vec<&'static str> {
         match self {
             Self::AllReduces => all_reduces::COLUMNS.to_vec(),
             Self::Runs => [Run::COLUMNS.as_slice(), System::COLUMNS.as_slice()].concat(),
+            Self::Fusion => [FusionRun::COLUMNS.as_slice(), System::COLUMNS.as_slice()].concat(),
+            Self::Epochs => convergence::EPOCHS_COLUMNS.to_vec(),
+            Self::Accuracy => convergence::ACCURACY_COLUMNS.to_vec(),
+            Self::Curves => convergence::CURVES_COLUMNS.to_vec(),
         }
     }
 

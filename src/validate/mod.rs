@@ -1,6 +1,8 @@
 //! `foretrain validate FILE`: published measurements against predictions.
 
 mod all_reduces;
+mod convergence;
+mod fusion;
 mod kind;
 mod runs;
 
@@ -23,14 +25,18 @@ pub(crate) fn run(arguments: &ValidateArguments) -> Result<(), Failure> {
     let table = Table::read(&text).map_err(|problem| invalid(&name, &problem))?;
     let kind = Kind::of(&table).map_err(|problem| invalid(&name, &problem))?;
     if kind != Kind::Runs
-        && let Some(flag) = arguments.only_for_runs()
+        && let Some(flag) = arguments.only_for_runs(kind.has_families())
     {
-        let message = format!("{flag} is for files of training runs, and {name} is none");
+        let message = format!("{flag} is not for files of {}, as {name} is one", kind.name());
         return Err(Failure::Usage(message));
     }
     match kind {
         Kind::AllReduces => all_reduces::run(arguments, &name, &table, plot),
         Kind::Runs => runs::run(arguments, &name, &table, plot),
+        Kind::Fusion => fusion::run(arguments, &name, &table, plot),
+        Kind::Epochs | Kind::Accuracy | Kind::Curves => {
+            convergence::run(arguments, &name, kind, &table, plot)
+        }
     }
 }
 

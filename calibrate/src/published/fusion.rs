@@ -298,7 +298,9 @@ pub fn predict(
     let mut link_efficiency = None;
     if run.is_on_several_nodes() {
         match network_anchor {
-            None => notes.push("no network anchor: the link's bandwidth is the data sheet's".into()),
+            None => {
+                notes.push("no network anchor: the link's bandwidth is the data sheet's".into())
+            }
             Some(shown) if shown.id == run.id => {
                 let note = "it is the network anchor: nothing of its own is used, and the link's \
                             bandwidth is the data sheet's";
@@ -375,11 +377,13 @@ fn spec(
     if anchor.system.accelerators != 1 {
         return Err(format!("anchor: `{}` is not of one accelerator", anchor.id));
     }
-    if (&anchor.system.accelerator, anchor.network()?) != (&run.system.accelerator, run.network()?) {
+    if (&anchor.system.accelerator, anchor.network()?) != (&run.system.accelerator, run.network()?)
+    {
         return Err(format!("anchor: `{}` is of another accelerator or model", anchor.id));
     }
-    let rate =
-        anchor.images_per_s.ok_or_else(|| format!("anchor: `{}` has no images_per_s", anchor.id))?;
+    let rate = anchor
+        .images_per_s
+        .ok_or_else(|| format!("anchor: `{}` has no images_per_s", anchor.id))?;
     let mut spec = ScenarioSpec {
         name: run.id.clone(),
         source: Some(run.source.clone()),
@@ -518,9 +522,8 @@ pub fn orders(runs: &[FusionRun], predicted: impl Fn(&FusionRun) -> Option<f64>)
             sorted.sort_by(|a, b| rate(a).total_cmp(&rate(b)));
             sorted.into_iter().map(|one| one.method.clone()).collect()
         };
-        let is_right = here.iter().all(|a| {
-            here.iter().all(|b| !a.is_below(b) || a.predicted < b.predicted)
-        });
+        let is_right =
+            here.iter().all(|a| here.iter().all(|b| !a.is_below(b) || a.predicted < b.predicted));
         (here.len() > 1).then(|| Order {
             published: by(|one| one.published),
             predicted: by(|one| one.predicted),

@@ -125,20 +125,9 @@ fn drawn(report: &Report, runs: &[Run]) -> figure::runs::RunsFigure {
     };
     let cases: Vec<&Case> =
         report.validation.cases.iter().filter(|case| case.quantity == RATE).collect();
-    let subtitle = match Errors::of(RATE, cases.iter().copied()) {
-        Some(errors) => format!(
-            "{} runs: mean error {:.1} %, median {:.1} %, worst {:+.1} % ({})",
-            errors.cases,
-            errors.mean_abs_error_percent,
-            errors.median_abs_error_percent,
-            errors.worst_error_percent,
-            errors.worst_id
-        ),
-        None => "nothing to compare".to_owned(),
-    };
     figure::runs::RunsFigure {
         title: format!("{}: predicted and published training rates", report.foretrain.published),
-        subtitle,
+        subtitle: report.foretrain.predictor.to_owned(),
         x_of_errors: "accelerators".to_owned(),
         unit: "images/s".to_owned(),
         logarithmic: true,

@@ -1,0 +1,203 @@
+//! Published epochs to target, final accuracies and learning curves against the laws of convergence.
+//!
+//! What is foretold is never among what its law was fitted to: rows that come with this version are
+//! left out one by one, other rows are foretold by all that come with it.
+
+mod text;
+
+use std::collections::BTreeMap;
+
+use foretrain_calibrate::published::convergence::{
+    self as laws, FitError, Published, accuracy, curves, epochs,
+};
+use foretrain_calibrate::published::errors::median;
+use foretrain_calibrate::published::table::{Problem, Table};
+use foretrain_sim::convergence::Convergence;
+use serde::Serialize;
+
+use super::invalid;
+use super::kind::Kind;
+use crate::cli::{Format, ValidateArguments};
+use crate::failure::{Failure, complain};
+use crate::output::{self, OutputFile};
+use crate::{figure, table};
+
+/// Everything that is reported.
+#[derive(Debug, Serialize)]
+struct Report {
+    foretrain: Made,
+    cases: Vec<Case>,
+    /// Errors of each group; in points of top-1, or in percent of epochs.
+    groups: BTreeMap<&'static str, laws::Figures>,
+    not_predicted: Vec<laws::NotPredicted>,
+    mean_abs_error_percent: Option<f64>,
+    median_abs_error_percent: Option<f64>,
+    max_abs_error_percent: Option<f64>,
+    /// For accuracies, in points of top-1.
+    mean_abs_error_points: Option<f64>,
+}
+
+/// What made the report.
+#[derive(Debug, Serialize)]
+struct Made {
+    version: &'static str,
+    published: String,
+    predictor: String,
+}
+
+/// A published value and what is foretold of it.
+#[derive(Debug, Serialize)]
+struct Case {
+    id: String,
+    line: u64,
+    quantity: &'static str,
+    published: f64,
+    predicted: f64,
+    low: f64,
+    high: f64,
+    error_percent: f64,
+    /// For accuracies.
+    error_points: Option<f64>,
+    groups: Vec<&'static str>,
+}
+
+pub(super) fn run(
+    arguments: &ValidateArguments,
+    name: &str,
+    kind: Kind,
+    published: &Table,
+    plot: Option<(figure::Kind, OutputFile)>,
+) -> Result<(), Failure> {
+    let found = foretold(arguments, name, kind, published)?;
+    let report = Report::new(name, kind, found);
+    if let Some((kind, file)) = plot {
+        file.finish(&figure::draw_runs(&report.drawn(), kind)?)?;
+    }
+    match arguments.format {
+        Format::Table => output::print(&text::report(&report))?,
+        Format::Json => output::print(&output::json(&report)?)?,
+        Format::Csv => {
+            for row in &report.not_predicted {
+                complain(&format!("warning: {name}:{}: not predicted: {}", row.line, row.reason));
+            }
+            let cases = report.cases.iter().map(output::object);
+            output::print(&table::csv(&cases.collect::<Result<Vec<_>, Failure>>()?)?)?;
+        }
+    }
+    super::check(arguments, report.mean_abs_error_percent)
+}
+
+fn foretold(
+    arguments: &ValidateArguments,
+    name: &str,
+    kind: Kind,
+    published: &Table,
+) -> Result<laws::Report, Failure> {
+    let wrong = |problem: Problem| invalid(name, &problem);
+    let refused = |error: FitError| Failure::Refused(format!("{name}: {error}"));
+    let shipped = |problem: Problem| Failure::Runtime(format!("the shipped file: {problem}"));
+    let table = |text: &str| Table::read(text).map_err(shipped);
+    let ours = Published::SHIPPED;
+    let group = arguments.leave_one_family_out;
+    match kind {
+        Kind::Epochs => {
+            let rows = laws::read_epochs(published).map_err(wrong)?;
+            let known = laws::read_epochs(&table(ours.epochs_to_target)?).map_err(shipped)?;
+            let is_known = |row: &laws::EpochsRow| {
+                known.iter().any(|k| k.batch == row.batch && k.epochs == row.epochs)
+            };
+            if !rows.iter().any(is_known) {
+                return Ok(epochs::foretell(&Convergence::shipped().epochs, &rows));
+            }
+            let runs = laws::read_curves(&table(ours.accuracy_curves)?).map_err(shipped)?;
+            let what = if group { epochs::LeaveOut::Batch } else { epochs::LeaveOut::Point };
+            epochs::leave_out(&rows, &epochs::ends(&runs), epochs::Model::Covariates, what)
+                .map_err(refused)
+        }
+        Kind::Accuracy => {
+            let rows = laws::read_accuracy(published).map_err(wrong)?;
+            let known = laws::read_accuracy(&table(ours.accuracy)?).map_err(shipped)?;
+            if !rows.iter().any(|row| known.iter().any(|known| known.id == row.id)) {
+                return accuracy::foretell(&known, &rows).map_err(refused);
+            }
+            let what = if group { accuracy::LeaveOut::Group } else { accuracy::LeaveOut::Row };
+            accuracy::leave_out(&rows, what).map_err(refused)
+        }
+        _ => {
+            let runs = laws::read_curves(published).map_err(wrong)?;
+            let known = laws::read_curves(&table(ours.accuracy_curves)?).map_err(shipped)?;
+            if !runs.iter().any(|run| known.iter().any(|known| known.id == run.id)) {
+                return Ok(curves::foretell(&Convergence::shipped().curve, &runs));
+            }
+            let what = if group { curves::LeaveOut::SetUp } else { curves::LeaveOut::Run };
+            curves::leave_out(&runs, what).map_err(refused)
+        }
+    }
+}
+
+impl Report {
+    fn new(name: &str, kind: Kind, found: laws::Report) -> Self {
+        let is_points = kind != Kind::Epochs;
+        let cases: Vec<Case> = found
+            .cases
+            .into_iter()
+            .map(|case| Case {
+                error_percent: 100.0 * (case.predicted / case.published - 1.0),
+                error_points: is_points.then_some(case.error),
+                id: case.id,
+                line: case.line,
+                quantity: if is_points { "top1_percent" } else { "epochs" },
+                published: case.published,
+                predicted: case.predicted,
+                low: case.low,
+                high: case.high,
+                groups: case.groups,
+            })
+            .collect();
+        let percent: Vec<f64> = cases.iter().map(|case| case.error_percent.abs()).collect();
+        let mean = |values: &[f64]| {
+            (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+        };
+        let points: Vec<f64> =
+            cases.iter().filter_map(|case| Some(case.error_points?.abs())).collect();
+        Self {
+            foretrain: Made {
+                version: env!("CARGO_PKG_VERSION"),
+                published: name.to_owned(),
+                predictor: format!("the laws of convergence; left out: {}", found.left_out),
+            },
+            groups: found.groups,
+            not_predicted: found.not_predicted,
+            mean_abs_error_percent: mean(&percent),
+            median_abs_error_percent: median(&percent),
+            max_abs_error_percent: percent.iter().copied().reduce(f64::max),
+            mean_abs_error_points: mean(&points),
+            cases,
+        }
+    }
+
+    /// What the figure shows.
+    fn drawn(&self) -> figure::runs::RunsFigure {
+        let is_epochs = self.cases.iter().any(|case| case.quantity == "epochs");
+        figure::runs::RunsFigure {
+            title: format!("{}: foretold and published", self.foretrain.published),
+            subtitle: self.foretrain.predictor.clone(),
+            x_of_errors: "row".to_owned(),
+            unit: if is_epochs { "epochs" } else { "% top-1" }.to_owned(),
+            logarithmic: false,
+            points: self
+                .cases
+                .iter()
+                .map(|case| figure::runs::RunPoint {
+                    family: case.groups.first().copied().unwrap_or("all").to_owned(),
+                    accelerators: case.line as f64,
+                    published: case.published,
+                    predicted: case.predicted,
+                    low: Some(case.low),
+                    high: Some(case.high),
+                    perfect: None,
+                })
+                .collect(),
+        }
+    }
+}
