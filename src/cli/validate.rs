@@ -27,7 +27,8 @@ pub(crate) struct ValidateArguments {
     /// Predict with data sheets alone: no launches, no variation, no start-ups (training runs)
     #[arg(long, conflicts_with = "leave_one_family_out")]
     pub(crate) datasheets: bool,
-    /// Print the overheads fitted to the runs, as the simulator's file has them (training runs)
+    /// Print what is fitted to the file, as the simulator has it in a file (training runs, epochs,
+    /// accuracies)
     #[arg(long, conflicts_with_all = ["leave_one_family_out", "datasheets", "plot", "threshold"])]
     pub(crate) fit: bool,
     /// Published rates against the batch (CSV) that overheads are fitted to, too; those that come with
@@ -45,7 +46,7 @@ impl ValidateArguments {
         let flags = [
             ("--leave-one-family-out", self.leave_one_family_out && !has_families),
             ("--datasheets", self.datasheets),
-            ("--fit", self.fit),
+            ("--fit", self.fit && !has_families),
             ("--records", self.records.is_some()),
             ("--scenario", self.scenario.is_some()),
         ];

@@ -43,7 +43,7 @@ struct NetworkRow {
     efficiency: f64,
 }
 
-/// Methods of one network and size, the fastest first.
+/// Methods of one network and size, the slowest first.
 #[derive(Debug, Serialize)]
 struct OrderRow {
     of: String,
@@ -180,12 +180,15 @@ impl Report {
         }
         if !self.orders.is_empty() {
             let right = self.orders.iter().filter(|order| order.is_right).count();
-            text += &format!("\nThe order of methods, right on {right} of {}\n", self.orders.len());
+            text += &format!(
+                "\nThe order of methods by rate, right on {right} of {}\n",
+                self.orders.len()
+            );
             for order in &self.orders {
                 let mark = if order.is_right { "right" } else { "wrong" };
-                text += &format!("  {mark}  {}: {}\n", order.of, order.predicted.join(" > "));
+                text += &format!("  {mark}  {}: {}\n", order.of, order.predicted.join(" < "));
                 if !order.is_right {
-                    text += &format!("         published: {}\n", order.published.join(" > "));
+                    text += &format!("         published: {}\n", order.published.join(" < "));
                 }
             }
         }

@@ -57,6 +57,11 @@ impl Kind {
         }
     }
 
+    /// Whether a heading is of some kind, all of whose columns it has.
+    pub(super) fn is_any(heading: &Table) -> bool {
+        Self::ALL.into_iter().any(|kind| heading.missing(&kind.columns()).is_empty())
+    }
+
     /// The kind of a table; of several whose columns are all there, that with the most.
     ///
     /// # Errors

@@ -22,7 +22,16 @@ pub(crate) fn run(arguments: &ValidateArguments) -> Result<(), Failure> {
     };
     let name = output::shown(&arguments.published);
     let text = output::read_text(&arguments.published)?;
-    let table = Table::read(&text).map_err(|problem| invalid(&name, &problem))?;
+    let table = Table::read(&text).map_err(|problem| {
+        // What is no such file at all says so by its first line, whatever is wrong further on.
+        let heading = text.lines().next().unwrap_or_default();
+        match Table::read(heading) {
+            Ok(heading) if !Kind::is_any(&heading) => Kind::of(&heading)
+                .err()
+                .map_or_else(|| invalid(&name, &problem), |unknown| invalid(&name, &unknown)),
+            _ => invalid(&name, &problem),
+        }
+    })?;
     let kind = Kind::of(&table).map_err(|problem| invalid(&name, &problem))?;
     if kind != Kind::Runs
         && let Some(flag) = arguments.only_for_runs(kind.has_families())
@@ -35,7 +44,7 @@ pub(crate) fn run(arguments: &ValidateArguments) -> Result<(), Failure> {
         Kind::Runs => runs::run(arguments, &name, &table, plot),
         Kind::Fusion => fusion::run(arguments, &name, &table, plot),
         Kind::Epochs | Kind::Accuracy | Kind::Curves => {
-            convergence::run(arguments, &name, kind, &table, plot)
+            convergence::run(arguments, (&name, &text), kind, &table, plot)
         }
     }
 }

@@ -139,13 +139,17 @@ impl Run {
     /// and Gaudis run compiled programs.
     #[must_use]
     pub fn launch(&self) -> LaunchMode {
-        let round = self.source.split("MLPerf Training v").nth(1);
-        let round = round.and_then(|rest| rest.split(' ').next()?.parse::<f64>().ok());
-        if !self.system.is_nvidia() || round.is_some_and(|round| round >= 1.0) {
+        if !self.system.is_nvidia() || self.round().is_some_and(|round| round >= 1.0) {
             LaunchMode::Graph
         } else {
             LaunchMode::Eager
         }
+    }
+
+    /// The round of MLPerf that the source names.
+    fn round(&self) -> Option<f64> {
+        let rest = self.source.split("MLPerf Training v").nth(1)?;
+        rest.split(' ').next()?.parse().ok()
     }
 
     /// Seconds of the published run that are not training, where its rate is of training only.
@@ -393,7 +397,12 @@ pub fn spec(run: &Run, shared: &Shared, batch: u64) -> Result<(ScenarioSpec, Vec
         source: Some(run.source.clone()),
         ..Default::default()
     };
-    let notes = run.system.describe(&mut spec)?;
+    let mut notes = run.system.describe(&mut spec)?;
+    if run.system.is_nvidia() && run.round().is_none() {
+        notes.push(
+            "no round of MLPerf in `source`: kernels are taken to start one by one".to_owned(),
+        );
+    }
     let training = &mut spec.training;
     training.model = Some(NetworkName::Resnet50);
     training.per_accelerator_batch = Some(batch);
@@ -423,10 +432,8 @@ pub fn spec(run: &Run, shared: &Shared, batch: u64) -> Result<(ScenarioSpec, Vec
     if spec.allreduce.algorithm == Some(AlgorithmName::Nccl)
         && let Err(error) = resolve(&spec)
     {
-        let mut notes = notes;
         spec.allreduce.algorithm = Some(AlgorithmName::Ring);
         notes.push(format!("a ring, because NCCL's cost model says: {error}"));
-        return Ok((spec, notes));
     }
     Ok((spec, notes))
 }

@@ -161,8 +161,8 @@ impl ComputeTimes {
         for (node, layer) in network.nodes().iter().zip(&mut self.layers) {
             if node.operation == Operation::BatchNorm {
                 let time = exchange(node.output_shape.channels);
-                layer.forward = layer.forward + time;
-                layer.backward = layer.backward + time;
+                layer.forward += time;
+                layer.backward += time;
             }
         }
     }

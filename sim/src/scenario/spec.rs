@@ -58,10 +58,10 @@ pub struct ScenarioSpec {
     #[serde(default)]
     pub sweep: SweepSpec,
     /// Alternatives, each a curve of its own.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub variant: Vec<VariantSpec>,
     /// Published measurements to hold against the forecast.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub published: Vec<PublishedSpec>,
 }
 
@@ -296,7 +296,7 @@ pub struct JitterSpec {
     /// Its standard deviation over its mean.
     pub variation: Option<Fraction>,
     /// Ranks that are always slower.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slow_ranks: Vec<SlowRankSpec>,
 }
 
@@ -339,25 +339,25 @@ pub struct SimulationSpec {
 #[serde(deny_unknown_fields)]
 pub struct SweepSpec {
     /// Numbers of accelerators, increasing.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub accelerators: Vec<u32>,
     /// Batches of one accelerator.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub per_accelerator_batch: Vec<u64>,
     /// Batches of all accelerators.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub global_batch: Vec<u64>,
     /// All-reduce algorithms.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub algorithm: Vec<AlgorithmName>,
     /// Group sizes.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub group: Vec<u32>,
     /// Fusion thresholds.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub threshold: Vec<Bytes>,
     /// Overlap on and off.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub overlap: Vec<bool>,
 }
 

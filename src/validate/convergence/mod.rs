@@ -63,11 +63,22 @@ struct Case {
 
 pub(super) fn run(
     arguments: &ValidateArguments,
-    name: &str,
+    (name, text): (&str, &str),
     kind: Kind,
     published: &Table,
     plot: Option<(figure::Kind, OutputFile)>,
 ) -> Result<(), Failure> {
+    if arguments.fit {
+        let ours = Published::SHIPPED;
+        let with = match kind {
+            Kind::Epochs => Published { epochs_to_target: text, ..ours },
+            Kind::Accuracy => Published { accuracy: text, ..ours },
+            _ => Published { accuracy_curves: text, ..ours },
+        };
+        let fitted = laws::fit_convergence(with)
+            .map_err(|error| Failure::Refused(format!("{name}: {error}")))?;
+        return output::print(&output::json(&fitted)?);
+    }
     let found = foretold(arguments, name, kind, published)?;
     let report = Report::new(name, kind, found);
     if let Some((kind, file)) = plot {

@@ -59,8 +59,13 @@ pub(super) fn report(report: &Report) -> String {
     }
     if !report.not_predicted.is_empty() {
         text += "\nNot predicted\n";
-        for row in &report.not_predicted {
-            text += &format!("  line {}, {}: {}\n", row.line, row.id, row.reason);
+        for rows in report.not_predicted.chunk_by(|a, b| a.id == b.id && a.reason == b.reason) {
+            let (first, last) = (&rows[0], &rows[rows.len() - 1]);
+            let lines = match rows.len() {
+                1 => format!("line {}", first.line),
+                _ => format!("lines {} to {}", first.line, last.line),
+            };
+            text += &format!("  {lines}, {}: {}\n", first.id, first.reason);
         }
     }
     text
