@@ -32,6 +32,8 @@ const WIDTH: u32 = 1280;
 /// Title and legend, and one row of panels.
 const HEADER_PX: u32 = 118;
 const ROW_PX: u32 = 421;
+/// More panels nobody looks at, and a picture of them takes gigabytes.
+const WATERFALLS_MAX: usize = 100;
 /// Pixels of a PNG for one unit of the SVG.
 const PNG_SCALE: f32 = 2.0;
 
@@ -109,6 +111,12 @@ pub(crate) fn draw_waterfalls(
     waterfalls: &[waterfall::Waterfall],
     kind: Kind,
 ) -> Result<Vec<u8>, Failure> {
+    if waterfalls.len() > WATERFALLS_MAX {
+        return Err(Failure::Usage(format!(
+            "{} points are too many waterfalls for a figure: simulate at most {WATERFALLS_MAX}",
+            waterfalls.len()
+        )));
+    }
     let Some(plan) = waterfall::Plan::new(title, subtitle, waterfalls) else {
         let message = "nothing to draw: no point takes a time with perfect scaling";
         return Err(Failure::Invalid(message.to_owned()));

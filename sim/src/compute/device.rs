@@ -19,6 +19,11 @@ pub struct BatchNormGroup {
     between: (u32, Link),
 }
 
+/// How many of `all` rounds stay in nodes of `per_node`, into which groups do not fit.
+fn rounds_inside(per_node: u32, all: u32) -> u32 {
+    per_node.trailing_zeros().min(all)
+}
+
 /// Two sums a channel, four bytes each.
 const CHANNEL_BYTES: u64 = 8;
 
@@ -26,9 +31,10 @@ impl BatchNormGroup {
     /// Groups of `ranks` neighbours on nodes of `per_node`; none for single ranks.
     #[must_use]
     pub fn new(ranks: u32, per_node: u32, inside: Link, between: Link) -> Option<Self> {
-        let rounds = |ranks: u32| ranks.max(1).next_power_of_two().trailing_zeros();
-        let all = rounds(ranks);
-        let inner = rounds(per_node.min(ranks)).min(all);
+        let all = ranks.clamp(1, 1 << 30).next_power_of_two().trailing_zeros();
+        // A partner at distance 2^k is in the same node if nodes begin at multiples of 2^(k+1).
+        let inner =
+            if per_node.is_multiple_of(1 << all) { all } else { rounds_inside(per_node, all) };
         (all > 0).then_some(Self { inside: (inner, inside), between: (all - inner, between) })
     }
 
@@ -88,9 +94,15 @@ mod tests {
     fn a_group_takes_a_round_for_each_doubling() {
         let (near, far) = (link(3, 100), link(14, 10));
         assert_eq!(BatchNormGroup::new(1, 8, near, far), None);
-        for (ranks, per_node, inside, between) in
-            [(2, 8, 1, 0), (8, 8, 3, 0), (16, 8, 3, 1), (3, 8, 2, 0), (4, 1, 0, 2), (64, 4, 2, 4)]
-        {
+        for (ranks, per_node, inside, between) in [
+            (2, 8, 1, 0),
+            (8, 8, 3, 0),
+            (16, 8, 3, 1),
+            (3, 8, 2, 0),
+            (4, 1, 0, 2),
+            (64, 4, 2, 4),
+            (8, 6, 1, 2),
+        ] {
             let group = BatchNormGroup::new(ranks, per_node, near, far).unwrap();
             // 64 channels are 512 bytes: 3.00512 us inside, 14.0512 us between.
             let expected = 3_005_120 * inside + 14_051_200 * between;

@@ -31,7 +31,7 @@ pub enum Part {
     BatchNormGroups,
     /// Communication that nothing hides.
     ExposedCommunication,
-    /// Waiting for late ranks.
+    /// Late ranks: waiting for them, and what they take longer themselves.
     StragglerWait,
     /// Waiting for batches.
     InputWait,
@@ -65,7 +65,7 @@ impl Part {
             Self::Launches => "small batch: launches",
             Self::BatchNormGroups => "batch-norm groups",
             Self::ExposedCommunication => "exposed communication",
-            Self::StragglerWait => "straggler wait",
+            Self::StragglerWait => "stragglers",
             Self::InputWait => "input wait",
             Self::LastBatch => "last batch of an epoch",
             Self::EpochStart => "start of an epoch",
@@ -188,8 +188,10 @@ fn batch_norms(case: &Case) -> SimDuration {
 fn parts(case: &Case, engine: Engine) -> Result<Parts, ForecastError> {
     let summary = point::summary(case, engine, |_| {})?.0;
     let (launches_ms, batch_norm_ms) = (launches(case).as_ms(), batch_norms(case).as_ms());
+    // What jitter and slow ranks add to compute is no one's batch.
+    let alone_ms = case.compute.step().as_ms();
     // Of a full batch: an epoch has images over global batch of them, and steps as its last is handled.
-    let batches = case.images as f64 / case.global_batch as f64;
+    let batches = case.epoch_images() / case.global_batch as f64;
     let evaluations_ms = match case.epochs {
         Some(epochs) if case.evaluations() > 0.0 => {
             1e3 * case.evaluations() * case.evaluation_s()? / (epochs * batches)
@@ -197,11 +199,11 @@ fn parts(case: &Case, engine: Engine) -> Result<Parts, ForecastError> {
         _ => 0.0,
     };
     Ok([
-        summary.compute_ms - launches_ms - batch_norm_ms,
+        alone_ms - launches_ms - batch_norm_ms,
         launches_ms,
         batch_norm_ms,
         summary.exposed_communication_ms,
-        summary.straggler_wait_ms,
+        summary.straggler_wait_ms + summary.compute_ms - alone_ms,
         summary.input_wait_ms,
         summary.step_ms * (case.steps_per_epoch() / batches - 1.0),
         case.epoch_start.as_ms() / batches,

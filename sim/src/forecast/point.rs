@@ -157,7 +157,7 @@ pub(super) fn point(case: &Case, engine: Engine) -> Result<Point, ForecastError>
         input_wait_ms: summary.input_wait_ms,
         straggler_wait_ms: summary.straggler_wait_ms,
         images_per_s,
-        epoch_images_per_s: case.images as f64 / case.epoch_s(step_s),
+        epoch_images_per_s: case.epoch_images() / case.epoch_s(step_s),
         scaling_efficiency: images_per_s / (f64::from(case.accelerators) * rate_of_one(case)),
         accelerator_busy_percent: percent_of_step(summary.compute_ms / 1e3),
         input_cpu_busy_percent: input_cpu_busy_percent(case, &summary),

@@ -9,11 +9,13 @@
 //!
 //! So what is bound by arithmetic goes with the rates of matrix products (and with how many compute
 //! units have to be filled), what is bound by memory with its bandwidth, and what is bound by launches
-//! stays. The update goes with memory. An anchor can be met on top of it.
+//! stays. The update goes with memory.
 
+use super::device;
+use super::limits::check_memory;
 use super::problem::{Problem, unknown};
 use super::spec::ScenarioSpec;
-use crate::catalogue::{Accelerator, Catalogue, Overheads};
+use crate::catalogue::{Accelerator, Catalogue};
 use crate::compute::Optimizer;
 use crate::compute::{ComputeTimes, Kernels, LaunchMode, LayerTime, Precision, Roofline};
 use crate::units::SimDuration;
@@ -53,9 +55,10 @@ pub(super) fn carry(
         let problem = format!("missing: carrying layers needs what they are: one of {names}");
         Problem::new("training.model", problem)
     })?;
+    check_memory(accelerator, &model, measured.precision, measured.batch)?;
     let roofline = |of: &Accelerator| {
         let mode = spec.compute.launch.unwrap_or(LaunchMode::Graph);
-        let launch = spec.compute.launch_time.unwrap_or_else(|| Overheads::shipped().kernel(mode));
+        let launch = device::launch(spec, Some(mode))?;
         Roofline::new(of, measured.precision, measured.optimizer)
             .map(|roofline| {
                 roofline.with_kernels(spec.compute.kernels.unwrap_or(Kernels::Separate), launch)

@@ -45,7 +45,7 @@ pub(super) fn compute(
         Problem::new("accelerator.matrix_rate", problem)
     })?;
     let kernels = spec.compute.kernels.unwrap_or_default();
-    let roofline = roofline.with_kernels(kernels, launch(spec)?);
+    let roofline = roofline.with_kernels(kernels, launch(spec, spec.compute.launch)?);
     let (factor, source) = factor(spec, &roofline, &model)?;
     let device = Device {
         roofline,
@@ -65,13 +65,16 @@ pub(super) fn compute(
 }
 
 /// What each kernel takes besides its work.
-fn launch(spec: &ScenarioSpec) -> Result<SimDuration, Problem> {
+pub(super) fn launch(
+    spec: &ScenarioSpec,
+    mode: Option<LaunchMode>,
+) -> Result<SimDuration, Problem> {
     let longest = SimDuration::from_seconds(1.0);
     let compute = &spec.compute;
     if compute.launch_time.is_some_and(|time| time > longest) {
         return Err(Problem::new("compute.launch_time", "expected at most 1 s"));
     }
-    let of_mode = compute.launch.map(|mode| Overheads::shipped().kernel(mode));
+    let of_mode = mode.map(|mode| Overheads::shipped().kernel(mode));
     Ok(compute.launch_time.or(of_mode).unwrap_or(SimDuration::ZERO))
 }
 

@@ -269,7 +269,7 @@ pub(super) fn case(
         seed: spec.simulation.seed.unwrap_or(1),
         sources,
     };
-    anchored::scale(&mut case, spec)?;
+    anchored::scale(&mut case, spec, profile)?;
     check_work(&case)?;
     // Only what can be simulated is timed; and its buckets are more.
     if let Some((rule, source)) = fusion::timed(spec, &case)? {

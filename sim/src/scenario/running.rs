@@ -8,6 +8,7 @@ use super::spec::LastBatch;
 use crate::collective::{
     Bench, CollectiveError, Engine, Folding, Method, Noise, Operation, TimingError,
 };
+use crate::compute::Device;
 use crate::fusion::gradients;
 use crate::network::{EdgeUse, NetworkModel as _};
 use crate::random::Streams;
@@ -128,6 +129,16 @@ impl Case {
         }
     }
 
+    /// Images that an epoch trains on: all, but for those that are dropped.
+    #[must_use]
+    pub fn epoch_images(&self) -> f64 {
+        let images = self.images as f64;
+        match self.last_batch {
+            LastBatch::Carried | LastBatch::Padded => images,
+            LastBatch::Dropped => images.min(self.steps_per_epoch() * self.global_batch as f64),
+        }
+    }
+
     /// Seconds of an epoch's training, of steps of `step_s`.
     #[must_use]
     pub fn epoch_s(&self, step_s: f64) -> f64 {
@@ -150,7 +161,15 @@ impl Case {
     /// If the all-reduce cannot be timed; one of a checked scenario can.
     pub fn evaluation_s(&self) -> Result<f64, SimulationError> {
         let batches = self.evaluation_images.div_ceil(self.global_batch);
-        let forward_s = batches as f64 * self.compute.forward().as_seconds();
+        // Evaluations normalise by running statistics, which nobody has to agree on.
+        let forward = match self.device {
+            Some(device) => {
+                let alone = Device { batch_norm: None, ..device };
+                alone.times(&self.model, self.per_accelerator_batch).forward()
+            }
+            None => self.compute.forward(),
+        };
+        let forward_s = batches as f64 * forward.as_seconds();
         let sum_us = match self.accelerators {
             1 => 0.0,
             _ => self.alone_us(COUNT_BYTES).map_err(SimulationError::Evaluation)?,

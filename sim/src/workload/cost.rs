@@ -69,15 +69,20 @@ impl Node {
         }
     }
 
-    /// What the node costs where batch norms also do the ReLU and the join of a residual block that
-    /// follow them: these are no kernels then, and of their traffic only the second operand of the join
-    /// remains, read forward, and its gradient, written backward.
+    /// What the node costs in `network` where batch norms also do the ReLU and the join of a residual
+    /// block that follow them: these are no kernels then, and of their traffic only the second operand
+    /// of the join remains, read forward, and its gradient, written backward.
     #[must_use]
-    pub fn fused_cost(&self) -> NodeCost {
+    pub fn fused_cost(&self, network: &Network) -> NodeCost {
         let output = self.output_shape.elements();
+        let follows = |wanted: &[Operation]| {
+            self.inputs.iter().any(|input| wanted.contains(&network.nodes()[input.get()].operation))
+        };
         match self.operation {
-            Operation::Relu => NodeCost::default(),
-            Operation::Add => NodeCost {
+            Operation::Relu if follows(&[Operation::BatchNorm, Operation::Add]) => {
+                NodeCost::default()
+            }
+            Operation::Add if follows(&[Operation::BatchNorm]) => NodeCost {
                 forward_kernels: 0,
                 backward_kernels: 0,
                 ..vector_cost(output, (1, 1), (output, output))
