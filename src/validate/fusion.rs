@@ -3,7 +3,8 @@
 use comfy_table::Cell;
 use foretrain_calibrate::published::errors::{Case, Errors, NotPredicted};
 use foretrain_calibrate::published::fusion::{FusionRun, Order, orders, predict};
-use foretrain_calibrate::published::table::Table;
+use foretrain_calibrate::published::table::{Table, read_leniently};
+use rayon::prelude::*;
 use serde::Serialize;
 
 use super::invalid;
@@ -61,8 +62,10 @@ pub(super) fn run(
     published: &Table,
     plot: Option<(figure::Kind, OutputFile)>,
 ) -> Result<(), Failure> {
-    let runs = FusionRun::read_all(published).map_err(|problem| invalid(name, &problem))?;
-    let report = Report::new(name, &runs);
+    let (runs, unread) = read_leniently(published, FusionRun::read_all)
+        .map_err(|problem| invalid(name, &problem))?;
+    let mut report = Report::new(name, &runs);
+    report.not_predicted.extend(super::unread(unread));
     if let Some((kind, file)) = plot {
         file.finish(&figure::draw_runs(&report.drawn(), kind)?)?;
     }
@@ -84,8 +87,11 @@ impl Report {
     fn new(name: &str, runs: &[FusionRun]) -> Self {
         let (mut cases, mut not_predicted) = (Vec::new(), Vec::new());
         let mut networks: Vec<NetworkRow> = Vec::new();
-        for run in runs.iter().filter(|run| !run.is_anchor() && !run.is_network_anchor()) {
-            match predicted(run, runs) {
+        let wanted: Vec<&FusionRun> =
+            runs.iter().filter(|run| !run.is_anchor() && !run.is_network_anchor()).collect();
+        let found: Vec<_> = wanted.par_iter().map(|run| predicted(run, runs)).collect();
+        for (run, found) in wanted.into_iter().zip(found) {
+            match found {
                 Ok((case, efficiency)) => {
                     let is_known = networks.iter().any(|known| known.id == run.network_anchor);
                     if let Some(efficiency) = efficiency.filter(|_| !is_known) {
@@ -229,7 +235,11 @@ fn predicted(run: &FusionRun, runs: &[FusionRun]) -> Result<(Case, Option<f64>),
     let named = |id: &str| runs.iter().find(|other| other.id == id);
     let anchor =
         named(&run.anchor).ok_or_else(|| format!("anchor: there is no row `{}`", run.anchor))?;
-    let found = predict(run, anchor, named(&run.network_anchor))?;
+    let network_anchor = match run.network_anchor.as_str() {
+        "" => None,
+        id => Some(named(id).ok_or_else(|| format!("network_anchor: there is no row `{id}`"))?),
+    };
+    let found = predict(run, anchor, network_anchor)?;
     let case = Case {
         id: run.id.clone(),
         family: run.method.clone(),

@@ -6,7 +6,8 @@ mod fusion;
 mod kind;
 mod runs;
 
-use foretrain_calibrate::published::table::{Problem, Table};
+use foretrain_calibrate::published::errors::NotPredicted;
+use foretrain_calibrate::published::table::{Problem, Table, Unread};
 
 use crate::cli::ValidateArguments;
 use crate::failure::Failure;
@@ -47,6 +48,13 @@ pub(crate) fn run(arguments: &ValidateArguments) -> Result<(), Failure> {
             convergence::run(arguments, (&name, &text), kind, &table, plot)
         }
     }
+}
+
+/// Rows that could not be read, for the list of what was not predicted.
+fn unread(rows: Vec<Unread>) -> Vec<NotPredicted> {
+    let row =
+        |Unread { line, id, reason }| NotPredicted { line, id, family: String::new(), reason };
+    rows.into_iter().map(row).collect()
 }
 
 fn invalid(name: &str, problem: &Problem) -> Failure {

@@ -1,6 +1,7 @@
 //! Published training runs, predicted from the one-node run of the same system.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use foretrain_sim::catalogue::Overheads;
 use foretrain_sim::collective::{AlgorithmName, Engine};
@@ -32,6 +33,9 @@ pub enum RateKind {
     /// Images of a run over all its time.
     WithEvaluations,
 }
+
+/// Batches that differ by less were rounded.
+const BATCH_MISMATCH: f64 = 0.02;
 
 /// One published run.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,6 +81,19 @@ impl Run {
         "anchor",
     ];
 
+    /// The runs that come with this version, for anchors that a file names and does not have.
+    #[must_use]
+    pub fn shipped() -> &'static [Self] {
+        static SHIPPED: LazyLock<Vec<Run>> = LazyLock::new(|| {
+            let text = include_str!("../../../scenarios/published/scaling.csv");
+            #[expect(clippy::expect_used, reason = "a test reads the shipped file")]
+            Table::read(text)
+                .and_then(|table| Run::read_all(&table))
+                .expect("the shipped file is well-formed")
+        });
+        &SHIPPED
+    }
+
     /// Reads all runs of a table.
     ///
     /// # Errors
@@ -96,13 +113,26 @@ impl Run {
     }
 
     fn read(cells: &Cells<'_>) -> Result<Self, Problem> {
-        let system = System::read(cells)?;
+        let mut system = System::read(cells)?;
         let ranks = f64::from(system.accelerators);
         let (global, one) =
             (cells.quantity("global_batch")?, cells.quantity("per_accelerator_batch")?);
         let per_accelerator_batch = one
             .or(global.map(|global| global / ranks))
             .ok_or_else(|| cells.wrong("per_accelerator_batch", "a number above 0"))?;
+        let whole = global.unwrap_or(per_accelerator_batch * ranks);
+        // Where accelerators take several small batches for one step, the step is what counts.
+        let per_accelerator_batch =
+            if (whole / (ranks * per_accelerator_batch) - 1.0).abs() > BATCH_MISMATCH {
+                system.notes.push(format!(
+                    "{whole} images on {ranks} accelerators are {:.1} each, not \
+                     {per_accelerator_batch}",
+                    whole / ranks
+                ));
+                whole / ranks
+            } else {
+                per_accelerator_batch
+            };
         let kind = match cells.text("images_per_s_kind") {
             "training only" | "" => RateKind::TrainingOnly,
             "with evaluations" => RateKind::WithEvaluations,
@@ -117,7 +147,7 @@ impl Run {
             id: cells.named("id")?,
             family: cells.text("family").to_owned(),
             source: cells.text("source").to_owned(),
-            global_batch: global.unwrap_or(per_accelerator_batch * ranks),
+            global_batch: whole,
             per_accelerator_batch,
             epochs: cells.quantity("epochs")?,
             minutes: cells.quantity("minutes")?,
@@ -238,12 +268,27 @@ pub struct Prediction {
 /// # Errors
 /// With the reason why it cannot be predicted.
 pub fn predict(run: &Run, anchor: Option<&Run>, shared: &Shared) -> Result<Prediction, String> {
+    let is_known = run.system.known().is_some_and(|known| !known.matrix_rates.is_empty());
     let factor = match anchor {
         Some(anchor) => factor(anchor, shared)?,
-        None => shared.roofline_factor,
+        None if is_known => shared.roofline_factor,
+        None => {
+            let name = &run.system.accelerator;
+            return Err(format!(
+                "accelerator: no rates of {name} are in the catalogue, and no anchor says how fast it is"
+            ));
+        }
     };
     let simulated = Simulated::new(run, shared, factor)?;
     let mut notes = simulated.notes.clone();
+    if run.kind == RateKind::WithEvaluations && run.epochs.is_none() {
+        notes.push("epochs: not given, so that evaluations are not counted".to_owned());
+    }
+    if let Some(anchor) = anchor
+        && anchor.system.accelerator != run.system.accelerator
+    {
+        notes.push(format!("its anchor has other accelerators: {}", anchor.system.accelerator));
+    }
     if anchor.is_none() {
         notes.push("no anchor: what systems with one need on average".to_owned());
     }
@@ -287,10 +332,11 @@ fn extra_s(anchor: &Run, shared: &Shared, factor: f64) -> Option<f64> {
 pub fn factor(anchor: &Run, shared: &Shared) -> Result<f64, String> {
     let rate = anchor.images_per_s.ok_or("the anchor's images_per_s: not given")?;
     let resolved = |rate: f64| {
-        let (mut spec, _) = spec(anchor, shared, anchor.per_accelerator_batch.round() as u64)?;
+        let (mut spec, _) =
+            spec(anchor, shared, anchor.per_accelerator_batch.round().max(1.0) as u64)?;
         spec.compute.anchor = Some(Anchor {
             rate: ImageRate::new(rate),
-            batch: anchor.per_accelerator_batch.round() as u64,
+            batch: anchor.per_accelerator_batch.round().max(1.0) as u64,
             accelerators: anchor.system.accelerators,
         });
         let case = resolve(&spec).map_err(|error| format!("the anchor: {error}"))?;
@@ -379,7 +425,7 @@ pub fn anchored_spec(
             let rate = anchor.images_per_s.ok_or("the anchor's images_per_s: not given")?;
             spec.compute.anchor = Some(Anchor {
                 rate: ImageRate::new(rate),
-                batch: anchor.per_accelerator_batch.round() as u64,
+                batch: anchor.per_accelerator_batch.round().max(1.0) as u64,
                 accelerators: anchor.system.accelerators,
             });
         }

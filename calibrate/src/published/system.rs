@@ -35,6 +35,8 @@ pub struct System {
     pub nic_gbit_per_s: Option<f64>,
     /// What kind of network it is.
     pub fabric: String,
+    /// What of the row was not taken as it stands.
+    pub notes: Vec<String>,
 }
 
 impl System {
@@ -61,21 +63,34 @@ impl System {
             .ok_or_else(|| cells.wrong("accelerators", "a whole number above 0"))?;
         let nodes = cells.count("nodes")?;
         let per_node = cells.count("accelerators_per_node")?;
+        let lower = |column: &str| cells.text(column).to_ascii_lowercase();
+        let fabric = lower("fabric");
+        let mut notes = Vec::new();
         let per_node = match (per_node, nodes) {
+            // Chips of a torus are joined all alike, whatever host they belong to.
+            _ if fabric.starts_with("ici") => accelerators,
+            (Some(per_node), Some(nodes)) if accelerators.div_ceil(per_node) != nodes => {
+                let each = accelerators.div_ceil(nodes);
+                notes.push(format!(
+                    "{accelerators} accelerators on {nodes} nodes are {each} a node, not {per_node}"
+                ));
+                each
+            }
             (Some(per_node), _) => per_node,
             (None, Some(nodes)) => accelerators.div_ceil(nodes),
             (None, None) => accelerators,
         };
         Ok(Self {
-            accelerator: cells.named("accelerator")?,
+            accelerator: cells.named("accelerator")?.to_ascii_lowercase(),
             accelerators,
             accelerators_per_node: per_node,
-            intra_node_link: cells.text("intra_node_link").to_owned(),
+            intra_node_link: lower("intra_node_link"),
             intra_node_gbyte_per_s: cells
                 .quantity("intra_node_gbyte_per_s_per_accelerator_one_way")?,
             nics_per_node: cells.count("nics_per_node")?,
             nic_gbit_per_s: cells.quantity("nic_gbit_per_s")?,
-            fabric: cells.text("fabric").to_owned(),
+            fabric,
+            notes,
         })
     }
 
@@ -90,7 +105,7 @@ impl System {
     pub fn is_nvidia(&self) -> bool {
         match self.known() {
             Some(accelerator) => accelerator.compute_capability.is_some(),
-            None => self.intra_node_link.starts_with("nvlink"),
+            None => self.intra_node_link.starts_with("nvlink") || is_nvidia_name(&self.accelerator),
         }
     }
 
@@ -100,7 +115,7 @@ impl System {
     /// # Errors
     /// Something is missing without which nothing can be said.
     pub fn describe(&self, spec: &mut ScenarioSpec) -> Result<Vec<String>, String> {
-        let mut notes = Vec::new();
+        let mut notes = self.notes.clone();
         spec.cluster = ClusterSpec {
             accelerators: Some(self.accelerators),
             accelerators_per_node: Some(self.accelerators_per_node),
@@ -121,7 +136,7 @@ impl System {
                 self.accelerator, stand_in.title
             ));
         }
-        spec.cluster.intra_node_link = self.intra_link(&mut notes)?;
+        spec.cluster.intra_node_link = self.intra_link(&mut notes);
         spec.cluster.inter_node_link = self.inter_link(&mut notes)?;
         spec.allreduce = self.all_reduce();
         Ok(notes)
@@ -140,9 +155,9 @@ impl System {
             .expect("the catalogue has the stand-ins")
     }
 
-    fn intra_link(&self, notes: &mut Vec<String>) -> Result<Option<LinkName>, String> {
+    fn intra_link(&self, notes: &mut Vec<String>) -> Option<LinkName> {
         if self.accelerators_per_node == 1 || self.accelerators == 1 {
-            return Ok(None);
+            return None;
         }
         let found = Catalogue::shipped()
             .link(&self.intra_node_link)
@@ -152,21 +167,20 @@ impl System {
             self.intra_node_gbyte_per_s.is_none_or(|given| (given / gbyte_per_s - 1.0).abs() < 0.05)
         };
         if let Some(link) = found.filter(|link| fits(link.line_rate) && link.latency.is_some()) {
-            return Ok(Some(LinkName::Named(link.name.clone())));
+            return Some(LinkName::Named(link.name.clone()));
         }
         let rate = match (self.intra_node_gbyte_per_s, found) {
             (Some(given), _) => bandwidth(given * 1e9),
             (None, Some(link)) => link.bandwidth,
             (None, None) => {
-                return Err(format!(
-                    "intra_node_link: `{}` is not in the catalogue and has no bandwidth",
-                    self.intra_node_link
-                ));
+                let name = &self.intra_node_link;
+                notes.push(format!("intra_node_link `{name}` has no known bandwidth: PCIe 4.0's"));
+                return Some(LinkName::Named("pcie4-x16".to_owned()));
             }
         };
         let latency = SimDuration::from_ps(INTRA_NODE_LATENCY_NS * 1000);
         notes.push(format!("no latency of {} is documented: NVLink's", self.intra_node_link));
-        Ok(Some(LinkName::Given(Link { latency, bandwidth: rate })))
+        Some(LinkName::Given(Link { latency, bandwidth: rate }))
     }
 
     fn inter_link(&self, notes: &mut Vec<String>) -> Result<Option<LinkName>, String> {
@@ -219,6 +233,16 @@ impl System {
     }
 }
 
+/// Whether a name is of NVIDIA's: a letter of an architecture and a number, such as `gh200` or `l40s`.
+fn is_nvidia_name(name: &str) -> bool {
+    let name = name.strip_prefix("nvidia-").unwrap_or(name);
+    let name = name.strip_prefix("tesla-").unwrap_or(name);
+    let name = name.strip_prefix('g').unwrap_or(name);
+    let mut letters = name.chars();
+    letters.next().is_some_and(|first| "kmptvablhr".contains(first))
+        && letters.next().is_some_and(|second| second.is_ascii_digit())
+}
+
 /// The longest side of the squarest torus of `n`.
 fn side(n: u32) -> u32 {
     (1..=n.isqrt()).rev().find(|side| n.is_multiple_of(*side)).map_or(1, |side| n / side)
@@ -231,6 +255,23 @@ fn bandwidth(bytes_per_s: f64) -> Bandwidth {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn accelerators_of_nvidia_are_known_by_their_names() {
+        for (name, by_nvidia) in [
+            ("t4", true),
+            ("l40s", true),
+            ("gh200-480gb", true),
+            ("nvidia-a100x", true),
+            ("mi300x", false),
+            ("tpu-v4-chip", false),
+            ("ipu-mk2", false),
+            ("ascend-910", false),
+            ("gaudi2", false),
+        ] {
+            assert_eq!(is_nvidia_name(name), by_nvidia, "{name}");
+        }
+    }
 
     #[test]
     fn a_torus_is_as_square_as_it_can_be() {

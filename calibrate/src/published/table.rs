@@ -36,6 +36,48 @@ pub struct Cells<'a> {
     record: &'a csv::StringRecord,
 }
 
+/// A row that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// Where it stands in the file, from 1.
+    pub line: u64,
+    /// Its name, as far as it has one.
+    pub id: String,
+    /// What is wrong, and what was expected.
+    pub reason: String,
+}
+
+/// What `read` makes of `table` without the rows that it cannot read, and these.
+///
+/// # Errors
+/// The heading is wrong, or no row can be read.
+pub fn read_leniently<T>(
+    table: &Table,
+    read: impl Fn(&Table) -> Result<T, Problem>,
+) -> Result<(T, Vec<Unread>), Problem> {
+    let mut table = table.clone();
+    let mut unread = Vec::new();
+    loop {
+        let problem = match read(&table) {
+            Ok(found) => return Ok((found, unread)),
+            Err(problem) => problem,
+        };
+        let Some(at) = table.rows.iter().position(|(line, _)| *line == problem.line) else {
+            return Err(problem);
+        };
+        let id = Cells { table: &table, line: problem.line, record: &table.rows[at].1 };
+        let id = id.text("id").to_owned();
+        table.rows.remove(at);
+        if table.is_empty() {
+            return Err(problem);
+        }
+        unread.push(Unread { line: problem.line, id, reason: problem.text });
+    }
+}
+
+/// What tables of others write where there is nothing.
+const NOTHING: [&str; 6] = ["-", "n/a", "na", "nan", "none", "null"];
+
 impl Table {
     /// Reads a file with a heading.
     ///
@@ -138,6 +180,9 @@ impl Cells<'_> {
         good: impl Fn(T) -> bool,
     ) -> Result<Option<T>, Problem> {
         let text = self.text(column);
+        if NOTHING.iter().any(|nothing| text.eq_ignore_ascii_case(nothing)) {
+            return Ok(None);
+        }
         let number = text.parse().ok().filter(|number| good(*number));
         if number.is_none() && !text.is_empty() {
             return Err(self.wrong(column, expected));
@@ -150,7 +195,11 @@ impl Cells<'_> {
     /// # Errors
     /// It is something else.
     pub fn count(&self, column: &str) -> Result<Option<u32>, Problem> {
-        self.number(column, "a whole number above 0", |count: u32| count > 0)
+        // Some tools write whole numbers as `8.0`.
+        let good =
+            |count: f64| (1.0..=f64::from(u32::MAX)).contains(&count) && count.fract() == 0.0;
+        let count = self.number(column, "a whole number above 0", good)?;
+        Ok(count.map(|count| count as u32))
     }
 
     /// A number above 0, or none.

@@ -8,7 +8,7 @@ use foretrain_sim::catalogue::Overheads;
 use super::fit::{Z95, fit, others, pairs};
 use super::records::RateTable;
 use super::scaling::{self, Run, Shared};
-use super::table::Table;
+use super::table::{Table, read_leniently};
 use super::validation::{MINUTES, Predictor, RATE, Validation};
 
 const SCALING: &str = include_str!("../../../scenarios/published/scaling.csv");
@@ -233,9 +233,37 @@ fn rows_that_lack_something_say_what() {
     );
     let nothing = reason(&|run| (run.images_per_s, run.minutes) = (None, None));
     assert!(nothing.starts_with("neither images_per_s nor minutes"), "{nothing}");
-    let link = reason(&|run| {
-        run.system.intra_node_link = "wire".to_owned();
-        run.system.intra_node_gbyte_per_s = None;
-    });
-    assert!(link.contains("`wire` is not in the catalogue"), "{link}");
+    let minutes = reason(&|run| (run.images_per_s, run.epochs) = (None, None));
+    assert!(minutes.starts_with("epochs: not given"), "{minutes}");
+}
+
+#[test]
+fn odd_rows_are_predicted_with_a_note() {
+    let heading = SCALING.lines().next().unwrap();
+    let text = format!(
+        "{heading}\n\
+         a,f,s,u,H100-SXM5-80GB,16,8.0,2.0,wire,,-,400,InfiniBand,3264,408,35,29,100000,,MLP-697\n\
+         b,f,s,u,h100-sxm5-80gb,8,8,2,nvlink4-nvswitch,450,8,400,infiniband,1600,200,35,9,50000,,MLP-697\n\
+         c,f,s,u,tpu-v3-chip,64,4,16,ici-2d-torus,82,,,ici,16384,256,64,11,121800,,MLP-049\n\
+         d,f,s,u,h100-sxm5-80gb,8,8,1,nvlink4-nvswitch,450,,,,3200,20,35,9,50000,,MLP-697\n\
+         e,f,s,u,h100-sxm5-80gb,8,8,1,nvlink4-nvswitch,450,,,,3200,x,35,9,50000,,MLP-697\n\
+         a,f,s,u,h100-sxm5-80gb,8,8,1,nvlink4-nvswitch,450,,,,3200,400,35,9,50000,,MLP-697\n"
+    );
+    let (runs, unread) = read_leniently(&Table::read(&text).unwrap(), Run::read_all).unwrap();
+    let reasons: Vec<(&str, u64, &str)> =
+        unread.iter().map(|row| (row.id.as_str(), row.line, row.reason.as_str())).collect();
+    let number = "per_accelerator_batch: `x`, expected a number above 0";
+    assert_eq!(reasons, [("e", 6, number), ("a", 7, "id: `a` is already that of line 2")]);
+    let found = Validation::new(&runs, Predictor::Shipped, &[]);
+    assert_eq!(found.not_predicted, []);
+    let notes = |id: &str| {
+        let case = found.cases.iter().find(|case| case.id == id).unwrap();
+        assert!((0.3..3.0).contains(&(case.predicted / case.published)), "{case:?}");
+        case.notes.join("; ")
+    };
+    // The anchors are those that come with this version.
+    assert!(notes("a").contains("`wire` has no known bandwidth"));
+    assert!(notes("b").contains("8 accelerators on 2 nodes are 4 a node, not 8"));
+    assert!(notes("c").contains("no latency of ici-2d-torus"));
+    assert!(notes("d").contains("3200 images on 8 accelerators are 400.0 each, not 20"));
 }

@@ -89,10 +89,7 @@ impl Validation {
         let predicted: Vec<Predicted> = runs
             .par_iter()
             .filter(|run| !run.is_anchor())
-            .map(|run| {
-                let anchor = runs.iter().find(|anchor| anchor.id == run.anchor);
-                Predicted::new(run, anchor, &shared_of(run))
-            })
+            .map(|run| Predicted::new(run, anchor_of(runs, run), &shared_of(run)))
             .collect();
         let mut validation = Self {
             cases: Vec::new(),
@@ -163,6 +160,13 @@ pub fn leave_one_family_out(runs: &[Run], tables: &[RateTable]) -> Vec<(Option<S
 pub fn fit_all(runs: &[Run], tables: &[RateTable]) -> (Fit, f64) {
     let scatter = Validation::new(runs, Predictor::LeaveOneFamilyOut, tables).scatter();
     (fit(&pairs(runs), tables), scatter)
+}
+
+/// The anchor of a run: in its file, or among the runs that come with this version.
+#[must_use]
+pub fn anchor_of<'a>(runs: &'a [Run], run: &Run) -> Option<&'a Run> {
+    let named = |anchor: &&Run| !run.anchor.is_empty() && anchor.id == run.anchor;
+    runs.iter().find(named).or_else(|| Run::shipped().iter().find(named))
 }
 
 fn by_quantity(cases: &[Case]) -> Vec<Errors> {
@@ -240,13 +244,19 @@ impl Predicted {
             rate.into_iter().chain(minutes).collect::<Vec<Case>>()
         };
         let mut cases = both(Some(prediction.images_per_s), prediction.minutes);
+        if cases.is_empty() {
+            return not("epochs: not given, without which there are no minutes".to_owned());
+        }
         for case in &mut cases {
+            if run.minutes.is_some() && prediction.minutes.is_none() {
+                case.notes.push("epochs: not given, so that minutes are not predicted".to_owned());
+            }
             let interval = match case.quantity {
                 RATE => Some(intervals.images_per_s),
                 _ => intervals.minutes,
             };
             (case.low, case.high) = interval.unzip();
-            case.notes.clone_from(&prediction.notes);
+            case.notes.extend(prediction.notes.iter().cloned());
         }
         if anchor.is_none() {
             return Self { without_anchor: cases, ..Self::default() };

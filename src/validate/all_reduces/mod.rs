@@ -5,7 +5,7 @@ mod report;
 mod rows;
 mod text;
 
-use foretrain_calibrate::published::table::{Problem, Table};
+use foretrain_calibrate::published::table::{Problem, Table, read_leniently};
 
 use crate::cli::{Format, ValidateArguments};
 use crate::failure::{Failure, complain};
@@ -24,7 +24,8 @@ pub(super) fn run(
     published: &Table,
     plot: Option<(figure::Kind, OutputFile)>,
 ) -> Result<(), Failure> {
-    let rows = rows::read(published).map_err(|problem: Problem| super::invalid(name, &problem))?;
+    let (rows, unread) = read_leniently(published, rows::read)
+        .map_err(|problem: Problem| super::invalid(name, &problem))?;
     let predicted: Vec<(Row, Result<Prediction, String>)> = rows
         .into_iter()
         .map(|row| {
@@ -32,7 +33,7 @@ pub(super) fn run(
             (row, prediction)
         })
         .collect();
-    let report = Report::new(name, &predicted);
+    let report = Report::new(name, &predicted, unread);
     if let Some((kind, file)) = plot {
         file.finish(&figure::draw_validation(&curves(&predicted, &report), kind)?)?;
     }

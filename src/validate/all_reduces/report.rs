@@ -1,5 +1,6 @@
 //! Predictions beside what was published, and how far apart they are.
 
+use foretrain_calibrate::published::table::Unread;
 use foretrain_sim::collective::nccl::{NcclAlgorithm, NcclVersion, Protocol};
 use serde::Serialize;
 
@@ -69,8 +70,15 @@ pub(super) struct NotPredicted {
 }
 
 impl Report {
-    pub(super) fn new(published: &str, rows: &[(Row, Result<Prediction, String>)]) -> Self {
-        let (mut cases, mut not_predicted) = (Vec::new(), Vec::new());
+    pub(super) fn new(
+        published: &str,
+        rows: &[(Row, Result<Prediction, String>)],
+        unread_rows: Vec<Unread>,
+    ) -> Self {
+        let mut cases = Vec::new();
+        let unread =
+            |Unread { line, id, reason }| NotPredicted { line, id, set: String::new(), reason };
+        let mut not_predicted: Vec<NotPredicted> = unread_rows.into_iter().map(unread).collect();
         for (row, prediction) in rows {
             match case(row, prediction) {
                 Ok(case) => cases.push(case),
@@ -189,7 +197,7 @@ mod tests {
         if times[1].is_empty() {
             rows[0].1 = Err("no".to_owned());
         }
-        Report::new("file", &rows)
+        Report::new("file", &rows, Vec::new())
     }
 
     #[test]

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use foretrain_calibrate::published::convergence::{
     self as laws, FitError, Published, accuracy, curves, epochs,
 };
-use foretrain_calibrate::published::errors::median;
-use foretrain_calibrate::published::table::{Problem, Table};
+use foretrain_calibrate::published::errors::{NotPredicted, median};
+use foretrain_calibrate::published::table::{Problem, Table, Unread, read_leniently};
 use foretrain_sim::convergence::Convergence;
 use serde::Serialize;
 
@@ -29,7 +29,7 @@ struct Report {
     cases: Vec<Case>,
     /// Errors of each group; in points of top-1, or in percent of epochs.
     groups: BTreeMap<&'static str, laws::Figures>,
-    not_predicted: Vec<laws::NotPredicted>,
+    not_predicted: Vec<NotPredicted>,
     mean_abs_error_percent: Option<f64>,
     median_abs_error_percent: Option<f64>,
     max_abs_error_percent: Option<f64>,
@@ -79,8 +79,8 @@ pub(super) fn run(
             .map_err(|error| Failure::Refused(format!("{name}: {error}")))?;
         return output::print(&output::json(&fitted)?);
     }
-    let found = foretold(arguments, name, kind, published)?;
-    let report = Report::new(name, kind, found);
+    let (found, unread) = foretold(arguments, name, kind, published)?;
+    let report = Report::new(name, kind, found, unread);
     if let Some((kind, file)) = plot {
         file.finish(&figure::draw_runs(&report.drawn(), kind)?)?;
     }
@@ -98,12 +98,14 @@ pub(super) fn run(
     super::check(arguments, report.mean_abs_error_percent)
 }
 
+/// What is foretold of a file's rows, and rows that could not be read. Rows that come with this
+/// version are left out in turn, beside all others that do; rows that do not are foretold by all.
 fn foretold(
     arguments: &ValidateArguments,
     name: &str,
     kind: Kind,
     published: &Table,
-) -> Result<laws::Report, Failure> {
+) -> Result<(laws::Report, Vec<Unread>), Failure> {
     let wrong = |problem: Problem| invalid(name, &problem);
     let refused = |error: FitError| Failure::Refused(format!("{name}: {error}"));
     let shipped = |problem: Problem| Failure::Runtime(format!("the shipped file: {problem}"));
@@ -112,50 +114,96 @@ fn foretold(
     let group = arguments.leave_one_family_out;
     match kind {
         Kind::Epochs => {
-            let rows = laws::read_epochs(published).map_err(wrong)?;
+            let (rows, unread) = read_leniently(published, laws::read_epochs).map_err(wrong)?;
             let known = laws::read_epochs(&table(ours.epochs_to_target)?).map_err(shipped)?;
-            let is_known = |row: &laws::EpochsRow| {
-                known.iter().any(|k| k.batch == row.batch && k.epochs == row.epochs)
-            };
-            if !rows.iter().any(is_known) {
-                return Ok(epochs::foretell(&Convergence::shipped().epochs, &rows));
+            let same =
+                |a: &laws::EpochsRow, b: &laws::EpochsRow| a.id() == b.id() && a.epochs == b.epochs;
+            let Split { seen, unseen, combined } = Split::new(rows, known, same);
+            let mut report = epochs::foretell(&Convergence::shipped().epochs, &unseen);
+            if !seen.is_empty() {
+                let runs = laws::read_curves(&table(ours.accuracy_curves)?).map_err(shipped)?;
+                let what = if group { epochs::LeaveOut::Batch } else { epochs::LeaveOut::Point };
+                let ends = epochs::ends(&runs);
+                let left = epochs::leave_out(&combined, &ends, epochs::Model::Covariates, what)
+                    .map_err(refused)?
+                    .only(|id| seen.iter().any(|row| row.id() == id));
+                report = if unseen.is_empty() { left } else { report.with(left) };
             }
-            let runs = laws::read_curves(&table(ours.accuracy_curves)?).map_err(shipped)?;
-            let what = if group { epochs::LeaveOut::Batch } else { epochs::LeaveOut::Point };
-            epochs::leave_out(&rows, &epochs::ends(&runs), epochs::Model::Covariates, what)
-                .map_err(refused)
+            Ok((report, unread))
         }
         Kind::Accuracy => {
-            let rows = laws::read_accuracy(published).map_err(wrong)?;
+            let (rows, unread) = read_leniently(published, laws::read_accuracy).map_err(wrong)?;
             let known = laws::read_accuracy(&table(ours.accuracy)?).map_err(shipped)?;
-            if !rows.iter().any(|row| known.iter().any(|known| known.id == row.id)) {
-                return accuracy::foretell(&known, &rows).map_err(refused);
+            let same = |a: &laws::AccuracyRow, b: &laws::AccuracyRow| a.id == b.id;
+            let Split { seen, unseen, combined } = Split::new(rows, known, same);
+            let mut report = accuracy::foretell(&combined, &unseen).map_err(refused)?;
+            if !seen.is_empty() {
+                let what = if group { accuracy::LeaveOut::Group } else { accuracy::LeaveOut::Row };
+                let left = accuracy::leave_out(&combined, what)
+                    .map_err(refused)?
+                    .only(|id| seen.iter().any(|row| row.id == id));
+                report = if unseen.is_empty() { left } else { report.with(left) };
             }
-            let what = if group { accuracy::LeaveOut::Group } else { accuracy::LeaveOut::Row };
-            accuracy::leave_out(&rows, what).map_err(refused)
+            Ok((report, unread))
         }
         _ => {
-            let runs = laws::read_curves(published).map_err(wrong)?;
+            let (runs, unread) = read_leniently(published, laws::read_curves).map_err(wrong)?;
             let known = laws::read_curves(&table(ours.accuracy_curves)?).map_err(shipped)?;
-            if !runs.iter().any(|run| known.iter().any(|known| known.id == run.id)) {
-                return Ok(curves::foretell(&Convergence::shipped().curve, &runs));
+            let same = |a: &laws::Run, b: &laws::Run| a.id == b.id;
+            let Split { seen, unseen, combined } = Split::new(runs, known, same);
+            let mut report = curves::foretell(&Convergence::shipped().curve, &unseen);
+            if !seen.is_empty() {
+                let what = if group { curves::LeaveOut::SetUp } else { curves::LeaveOut::Run };
+                let left = curves::leave_out(&combined, what)
+                    .map_err(refused)?
+                    .only(|id| seen.iter().any(|run| run.id == id));
+                report = if unseen.is_empty() { left } else { report.with(left) };
             }
-            let what = if group { curves::LeaveOut::SetUp } else { curves::LeaveOut::Run };
-            curves::leave_out(&runs, what).map_err(refused)
+            Ok((report, unread))
         }
     }
 }
 
+/// Rows of a file that come with this version, and that do not.
+struct Split<T> {
+    seen: Vec<T>,
+    unseen: Vec<T>,
+    /// All that come with this version, those of the file as the file has them.
+    combined: Vec<T>,
+}
+
+impl<T: Clone> Split<T> {
+    fn new(rows: Vec<T>, known: Vec<T>, same: impl Fn(&T, &T) -> bool) -> Self {
+        let (seen, unseen): (Vec<T>, Vec<T>) =
+            rows.into_iter().partition(|row| known.iter().any(|known| same(known, row)));
+        let others = known.into_iter().filter(|known| !seen.iter().any(|row| same(row, known)));
+        let combined = seen.iter().cloned().chain(others).collect();
+        Self { seen, unseen, combined }
+    }
+}
+
 impl Report {
-    fn new(name: &str, kind: Kind, found: laws::Report) -> Self {
+    fn new(name: &str, kind: Kind, found: laws::Report, unread: Vec<Unread>) -> Self {
         let is_points = kind != Kind::Epochs;
+        let mut not_predicted = super::unread(unread);
+        not_predicted.extend(found.not_predicted.into_iter().map(|row| NotPredicted {
+            line: row.line,
+            id: row.id,
+            family: String::new(),
+            reason: row.reason.to_owned(),
+        }));
+        not_predicted.sort_by_key(|row| row.line);
         let cases: Vec<Case> = found
             .cases
             .into_iter()
             .map(|case| Case {
                 error_percent: 100.0 * (case.predicted / case.published - 1.0),
                 error_points: is_points.then_some(case.error),
-                id: case.id,
+                // A curve has many values, each of a line.
+                id: match kind {
+                    Kind::Curves => format!("{}:{}", case.id, case.line),
+                    _ => case.id,
+                },
                 line: case.line,
                 quantity: if is_points { "top1_percent" } else { "epochs" },
                 published: case.published,
@@ -178,7 +226,7 @@ impl Report {
                 predictor: format!("the laws of convergence; left out: {}", found.left_out),
             },
             groups: found.groups,
-            not_predicted: found.not_predicted,
+            not_predicted,
             mean_abs_error_percent: mean(&percent),
             median_abs_error_percent: median(&percent),
             max_abs_error_percent: percent.iter().copied().reduce(f64::max),

@@ -5,8 +5,8 @@ mod text;
 use foretrain_calibrate::published::errors::{Case, Errors};
 use foretrain_calibrate::published::records::RateTable;
 use foretrain_calibrate::published::scaling::{self, Run, Shared};
-use foretrain_calibrate::published::table::Table;
-use foretrain_calibrate::published::validation::{Predictor, RATE, Validation, fit_all};
+use foretrain_calibrate::published::table::{Table, read_leniently};
+use foretrain_calibrate::published::validation::{Predictor, RATE, Validation, anchor_of, fit_all};
 use serde::Serialize;
 
 use super::invalid;
@@ -41,7 +41,8 @@ pub(super) fn run(
     published: &Table,
     plot: Option<(figure::Kind, OutputFile)>,
 ) -> Result<(), Failure> {
-    let runs = Run::read_all(published).map_err(|problem| invalid(name, &problem))?;
+    let (runs, unread) =
+        read_leniently(published, Run::read_all).map_err(|problem| invalid(name, &problem))?;
     if let Some(id) = &arguments.scenario {
         return output::print(&scenario(name, &runs, id)?);
     }
@@ -59,7 +60,9 @@ pub(super) fn run(
         (_, true) => Predictor::Datasheets,
         _ => Predictor::Shipped,
     };
-    let validation = Validation::new(&runs, predictor, &tables);
+    let mut validation = Validation::new(&runs, predictor, &tables);
+    validation.not_predicted.extend(super::unread(unread));
+    validation.not_predicted.sort_by_key(|row| row.line);
     let all = Errors::of("all", &validation.cases);
     let report = Report {
         foretrain: Made {
@@ -106,7 +109,7 @@ fn scenario(name: &str, runs: &[Run], id: &str) -> Result<String, Failure> {
         let ids: Vec<&str> = runs.iter().map(|run| run.id.as_str()).collect();
         Failure::Usage(format!("{name} has no row `{id}`; it has {}", ids.join(", ")))
     })?;
-    let anchor = runs.iter().find(|anchor| anchor.id == run.anchor);
+    let anchor = anchor_of(runs, run);
     let spec = scaling::anchored_spec(run, anchor, &Shared::shipped())
         .map_err(|reason| Failure::Invalid(format!("{name}:{}: {reason}", run.line)))?;
     toml(&spec)
@@ -120,8 +123,7 @@ fn toml(value: &impl Serialize) -> Result<String, Failure> {
 fn drawn(report: &Report, runs: &[Run]) -> figure::runs::RunsFigure {
     let perfect = |case: &Case| {
         let run = runs.iter().find(|run| run.id == case.id)?;
-        let anchor = runs.iter().find(|anchor| anchor.id == run.anchor)?;
-        scaling::perfect_rate(run, anchor)
+        scaling::perfect_rate(run, anchor_of(runs, run)?)
     };
     let cases: Vec<&Case> =
         report.validation.cases.iter().filter(|case| case.quantity == RATE).collect();

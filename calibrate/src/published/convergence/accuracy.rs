@@ -215,9 +215,13 @@ pub fn foretell(rows: &[AccuracyRow], unseen: &[AccuracyRow]) -> Result<Report, 
             }
         };
         let anchor = anchors.iter().filter(|other| is_anchor_of(other, &run));
-        match case(&run, &seen.iter().chain(anchor).collect::<Vec<_>>())? {
-            Ok(case) => cases.push(case),
-            Err(not) => not_predicted.push(not),
+        match case(&run, &seen.iter().chain(anchor).collect::<Vec<_>>()) {
+            Ok(Ok(case)) => cases.push(case),
+            Ok(Err(not)) => not_predicted.push(not),
+            Err(_) => {
+                let reason = "no fit can be made with its anchor";
+                not_predicted.push(NotPredicted { id: row.id.clone(), line: row.line, reason });
+            }
         }
     }
     Ok(Report::new("all rows that are foretold", cases, not_predicted))

@@ -90,7 +90,9 @@ pub fn ends(runs: &[Run]) -> Vec<End> {
 }
 
 impl EpochsRow {
-    fn id(&self) -> String {
+    /// Its name.
+    #[must_use]
+    pub fn id(&self) -> String {
         format!("{} at {}", self.creator, self.batch)
     }
 

@@ -106,10 +106,32 @@ pub struct Report {
     pub not_predicted: Vec<NotPredicted>,
 }
 
+/// What was left out where some rows come with this version, and others do not.
+const BOTH: &str = "each row that comes with this version; the others were never fitted";
 /// The group of all cases.
 pub(super) const ALL: &str = "all";
 
 impl Report {
+    /// Both together, in the order of the file.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        let mut cases: Vec<Case> = self.cases.into_iter().chain(other.cases).collect();
+        cases.sort_by_key(|case| case.line);
+        let mut not_predicted: Vec<NotPredicted> =
+            self.not_predicted.into_iter().chain(other.not_predicted).collect();
+        not_predicted.sort_by_key(|row| row.line);
+        let left_out = if self.left_out == other.left_out { self.left_out } else { BOTH };
+        Self::new(left_out, cases, not_predicted)
+    }
+
+    /// Only the rows whose name `wanted` accepts.
+    #[must_use]
+    pub fn only(self, wanted: impl Fn(&str) -> bool) -> Self {
+        let cases = self.cases.into_iter().filter(|case| wanted(&case.id)).collect();
+        let not = self.not_predicted.into_iter().filter(|row| wanted(&row.id)).collect();
+        Self::new(self.left_out, cases, not)
+    }
+
     pub(super) fn new(
         left_out: &'static str,
         cases: Vec<Case>,

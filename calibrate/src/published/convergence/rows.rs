@@ -1,5 +1,7 @@
 //! Published rows, read from CSV text.
 
+use foretrain_sim::convergence::Convergence;
+
 use crate::published::table::{Cells, Problem, Table};
 
 /// One point of `epochs_to_target.csv`.
@@ -134,6 +136,13 @@ fn number(cells: &Cells<'_>, column: &str) -> Result<f64, Problem> {
     cells.quantity(column)?.ok_or_else(|| cells.wrong(column, "a number above 0"))
 }
 
+/// A share of all images, in percent.
+fn percent(cells: &Cells<'_>, column: &str) -> Result<f64, Problem> {
+    let expected = "a number above 0, at most 100";
+    let good = |number: f64| number > 0.0 && number <= 100.0;
+    cells.number(column, expected, good)?.ok_or_else(|| cells.wrong(column, expected))
+}
+
 /// A table that has all of `columns`.
 fn checked<'t>(table: &'t Table, columns: &[&str]) -> Result<&'t Table, Problem> {
     match table.missing(columns).as_slice() {
@@ -148,13 +157,19 @@ fn checked<'t>(table: &'t Table, columns: &[&str]) -> Result<&'t Table, Problem>
 /// Reads `epochs_to_target.csv`.
 pub fn read_epochs(table: &Table) -> Result<Vec<EpochsRow>, Problem> {
     let rows = checked(table, &EPOCHS_COLUMNS)?.rows().map(|cells| {
+        if !matches!(cells.text("optimizer").to_lowercase().as_str(), "lars" | "") {
+            return Err(cells.wrong("optimizer", "`lars`: the law is of no other"));
+        }
+        let batch = number(&cells, "global_batch")?;
+        // What a row does not say is as usual.
+        let usual = Convergence::shipped().epochs.usual_recipe(batch);
         Ok(EpochsRow {
             line: cells.line(),
-            batch: number(&cells, "global_batch")?,
+            batch,
             creator: cells.text("creator").to_owned(),
             epochs: number(&cells, "epochs_mean")?,
-            warm_up_epochs: optional(&cells, "warmup_epochs")?.unwrap_or(0.0),
-            weight_decay: number(&cells, "weight_decay")?,
+            warm_up_epochs: optional(&cells, "warmup_epochs")?.unwrap_or(usual.warm_up_epochs),
+            weight_decay: cells.quantity("weight_decay")?.unwrap_or(usual.weight_decay),
             target_top1: number(&cells, "target_top1")?,
         })
     });
@@ -175,10 +190,10 @@ pub fn read_accuracy(table: &Table) -> Result<Vec<AccuracyRow>, Problem> {
             id: cells.text("id").to_owned(),
             source: cells.text("source").to_owned(),
             model: cells.text("model").to_owned(),
-            top1_percent: number(&cells, "top1_percent")?,
-            accelerators: optional(&cells, "accelerators")?,
-            batch: optional(&cells, "global_batch")?,
-            epochs: optional(&cells, "epochs")?,
+            top1_percent: percent(&cells, "top1_percent")?,
+            accelerators: cells.quantity("accelerators")?,
+            batch: cells.quantity("global_batch")?,
+            epochs: cells.quantity("epochs")?,
             optimizer: cells.text("optimizer").to_lowercase(),
             precision: cells.text("precision").to_lowercase(),
             notes,
@@ -217,7 +232,7 @@ pub fn read_curves(table: &Table) -> Result<Vec<Run>, Problem> {
             optimizer: cells.text("optimizer").to_lowercase(),
             base_lr: optional(&cells, "base_lr")?,
             warm_up_epochs: optional(&cells, "warmup_epochs")?,
-            decay_steps: optional(&cells, "decay_steps")?,
+            decay_steps: cells.quantity("decay_steps")?,
             poly_power: optional(&cells, "poly_power")?,
             weight_decay: optional(&cells, "weight_decay")?,
             evaluations: vec![evaluation],
