@@ -9,10 +9,12 @@ mod runs;
 use foretrain_calibrate::published::errors::NotPredicted;
 use foretrain_calibrate::published::table::{Problem, Table, Unread};
 
-use crate::cli::ValidateArguments;
-use crate::failure::Failure;
-use crate::figure;
+use serde::Serialize;
+
+use crate::cli::{Format, ValidateArguments};
+use crate::failure::{Failure, complain};
 use crate::output::{self, OutputFile};
+use crate::{figure, table};
 
 use kind::Kind;
 
@@ -46,6 +48,28 @@ pub(crate) fn run(arguments: &ValidateArguments) -> Result<(), Failure> {
         Kind::Fusion => fusion::run(arguments, &name, &table, plot),
         Kind::Epochs | Kind::Accuracy | Kind::Curves => {
             convergence::run(arguments, (&name, &text), kind, &table, plot)
+        }
+    }
+}
+
+/// Prints a report in the format that was asked for; `cases` are the rows of its CSV, beside which what
+/// was not predicted, by line and reason, is a warning.
+fn print<'a, C: Serialize + 'a>(
+    format: Format,
+    name: &str,
+    (report, text): (&impl Serialize, impl FnOnce() -> String),
+    cases: impl Iterator<Item = &'a C>,
+    not_predicted: impl Iterator<Item = (u64, &'a str)>,
+) -> Result<(), Failure> {
+    match format {
+        Format::Table => output::print(&text()),
+        Format::Json => output::print(&output::json(report)?),
+        Format::Csv => {
+            for (line, reason) in not_predicted {
+                complain(&format!("warning: {name}:{line}: not predicted: {reason}"));
+            }
+            let cases = cases.map(output::object).collect::<Result<Vec<_>, Failure>>()?;
+            output::print(&table::csv(&cases)?)
         }
     }
 }

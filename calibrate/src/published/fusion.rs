@@ -127,17 +127,7 @@ impl FusionRun {
     /// # Errors
     /// A cell is not what its column needs, or a name is there twice.
     pub fn read_all(table: &Table) -> Result<Vec<Self>, Problem> {
-        let mut lines = BTreeMap::new();
-        let mut runs = Vec::new();
-        for cells in table.rows() {
-            let run = Self::read(&cells)?;
-            if let Some(first) = lines.insert(run.id.clone(), run.line) {
-                let text = format!("id: `{}` is already that of line {first}", run.id);
-                return Err(Problem { line: run.line, text });
-            }
-            runs.push(run);
-        }
-        Ok(runs)
+        table.named_rows(Self::read)
     }
 
     fn read(cells: &Cells<'_>) -> Result<Self, Problem> {

@@ -1,6 +1,5 @@
 //! Published training runs, predicted from the one-node run of the same system.
 
-use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use foretrain_sim::catalogue::Overheads;
@@ -99,17 +98,7 @@ impl Run {
     /// # Errors
     /// A cell is not what its column needs, or a name is there twice.
     pub fn read_all(table: &Table) -> Result<Vec<Self>, Problem> {
-        let mut lines = BTreeMap::new();
-        let mut runs = Vec::new();
-        for cells in table.rows() {
-            let run = Self::read(&cells)?;
-            if let Some(first) = lines.insert(run.id.clone(), run.line) {
-                let text = format!("id: `{}` is already that of line {first}", run.id);
-                return Err(Problem { line: run.line, text });
-            }
-            runs.push(run);
-        }
-        Ok(runs)
+        table.named_rows(Self::read)
     }
 
     fn read(cells: &Cells<'_>) -> Result<Self, Problem> {
@@ -296,8 +285,8 @@ pub fn predict(run: &Run, anchor: Option<&Run>, shared: &Shared) -> Result<Predi
     // An anchor's run has what its evaluations really took.
     let evaluations_s = match anchor.and_then(|anchor| extra_s(anchor, shared, factor)) {
         Some(extra_s) => {
-            let nodes = |run: &Run| f64::from(run.system.accelerators);
-            let each = anchor.map_or(1.0, |anchor| nodes(anchor) / nodes(run));
+            let ranks = |run: &Run| f64::from(run.system.accelerators);
+            let each = anchor.map_or(1.0, |anchor| ranks(anchor) / ranks(run));
             simulated.evaluations * (extra_s * each + shared.evaluation_start_s)
         }
         None => simulated.evaluations * simulated.evaluation_s,

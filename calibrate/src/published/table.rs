@@ -116,6 +116,28 @@ impl Table {
         self.rows.iter().map(|(line, record)| Cells { table: self, line: *line, record })
     }
 
+    /// What `read` makes of each row, whose column `id` names it.
+    ///
+    /// # Errors
+    /// That of `read`, or a name is there twice.
+    pub fn named_rows<T>(
+        &self,
+        read: impl Fn(&Cells<'_>) -> Result<T, Problem>,
+    ) -> Result<Vec<T>, Problem> {
+        let mut lines = BTreeMap::new();
+        let mut rows = Vec::new();
+        for cells in self.rows() {
+            let row = read(&cells)?;
+            let id = cells.named("id")?;
+            if let Some(first) = lines.insert(id.clone(), cells.line()) {
+                let text = format!("id: `{id}` is already that of line {first}");
+                return Err(Problem { line: cells.line(), text });
+            }
+            rows.push(row);
+        }
+        Ok(rows)
+    }
+
     /// Whether there are no rows below the heading.
     #[must_use]
     pub const fn is_empty(&self) -> bool {

@@ -1,7 +1,5 @@
 //! Reads published all-reduce times: CSV, a row a measurement.
 
-use std::collections::HashMap;
-
 use foretrain_calibrate::published::table::{Cells, Problem, Table};
 
 /// One published all-reduce. What its source does not say is none, or empty.
@@ -47,17 +45,7 @@ pub(in crate::validate) const COLUMNS: [&str; 13] = [
 
 /// The rows of a file, in its order.
 pub(in crate::validate) fn read(table: &Table) -> Result<Vec<Row>, Problem> {
-    let mut lines: HashMap<String, u64> = HashMap::new();
-    let mut rows = Vec::new();
-    for cells in table.rows() {
-        let row = row(&cells)?;
-        if let Some(first) = lines.insert(row.id.clone(), row.line) {
-            let text = format!("id: `{}` is already that of line {first}", row.id);
-            return Err(Problem { line: row.line, text });
-        }
-        rows.push(row);
-    }
-    Ok(rows)
+    table.named_rows(row)
 }
 
 fn row(cells: &Cells<'_>) -> Result<Row, Problem> {

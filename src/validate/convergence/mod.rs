@@ -17,10 +17,10 @@ use serde::Serialize;
 
 use super::invalid;
 use super::kind::Kind;
-use crate::cli::{Format, ValidateArguments};
-use crate::failure::{Failure, complain};
+use crate::cli::ValidateArguments;
+use crate::failure::Failure;
+use crate::figure;
 use crate::output::{self, OutputFile};
-use crate::{figure, table};
 
 /// Everything that is reported.
 #[derive(Debug, Serialize)]
@@ -84,17 +84,9 @@ pub(super) fn run(
     if let Some((kind, file)) = plot {
         file.finish(&figure::draw_runs(&report.drawn(), kind)?)?;
     }
-    match arguments.format {
-        Format::Table => output::print(&text::report(&report))?,
-        Format::Json => output::print(&output::json(&report)?)?,
-        Format::Csv => {
-            for row in &report.not_predicted {
-                complain(&format!("warning: {name}:{}: not predicted: {}", row.line, row.reason));
-            }
-            let cases = report.cases.iter().map(output::object);
-            output::print(&table::csv(&cases.collect::<Result<Vec<_>, Failure>>()?)?)?;
-        }
-    }
+    let not_predicted = report.not_predicted.iter().map(|row| (row.line, row.reason.as_str()));
+    let shown = (&report, || text::report(&report));
+    super::print(arguments.format, name, shown, report.cases.iter(), not_predicted)?;
     super::check(arguments, report.mean_abs_error_percent)
 }
 

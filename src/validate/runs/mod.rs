@@ -10,10 +10,10 @@ use foretrain_calibrate::published::validation::{Predictor, RATE, Validation, an
 use serde::Serialize;
 
 use super::invalid;
-use crate::cli::{Format, ValidateArguments};
-use crate::failure::{Failure, complain};
+use crate::cli::ValidateArguments;
+use crate::failure::Failure;
+use crate::figure;
 use crate::output::{self, OutputFile};
-use crate::{figure, table};
 
 /// Everything that is reported.
 #[derive(Debug, Serialize)]
@@ -78,18 +78,16 @@ pub(super) fn run(
     if let Some((kind, file)) = plot {
         file.finish(&figure::draw_runs(&drawn(&report, &runs), kind)?)?;
     }
-    match arguments.format {
-        Format::Table => output::print(&text::report(&report))?,
-        Format::Json => output::print(&output::json(&report)?)?,
-        Format::Csv => {
-            for row in &report.validation.not_predicted {
-                complain(&format!("warning: {name}:{}: not predicted: {}", row.line, row.reason));
-            }
-            let cases = report.validation.cases.iter().chain(&report.validation.without_anchor);
-            let cases = cases.map(output::object).collect::<Result<Vec<_>, Failure>>()?;
-            output::print(&table::csv(&cases)?)?;
-        }
-    }
+    let not_predicted =
+        report.validation.not_predicted.iter().map(|row| (row.line, row.reason.as_str()));
+    let shown = (&report, || text::report(&report));
+    super::print(
+        arguments.format,
+        name,
+        shown,
+        report.validation.cases.iter().chain(&report.validation.without_anchor),
+        not_predicted,
+    )?;
     let worst = report.validation.quantities.iter().map(|errors| errors.mean_abs_error_percent);
     super::check(arguments, worst.reduce(f64::max))
 }
