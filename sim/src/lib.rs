@@ -94,7 +94,7 @@
 //! | question, and one training step | [`scenario`] · [`step`] |
 //! | what travels together | [`fusion`] |
 //! | what was measured | [`profile`] |
-//! | models | [`collective`] · [`compute`] · [`jitter`] · [`cost`] |
+//! | models | [`collective`] · [`compute`] · [`convergence`] · [`jitter`] · [`cost`] |
 //! | ground | [`network`] · [`engine`] · [`workload`] · [`catalogue`] · [`recording`] |
 //! | cellar | [`units`] · [`random`] · [`located`] |
 

@@ -88,24 +88,37 @@ pub enum Optimizer {
     /// Layer-wise adaptive rate scaling (You et al., arXiv 1708.03888): two norms of each tensor
     /// are taken before the update.
     Lars,
+    /// RMSprop that turns into momentum over the first epochs (Akiba et al., arXiv 1711.04325): a
+    /// second moment is read and written beside the first.
+    RmspropWarmUp,
+}
+
+impl std::fmt::Display for Optimizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Momentum => "momentum",
+            Self::Lars => "lars",
+            Self::RmspropWarmUp => "rmsprop-warm-up",
+        })
+    }
 }
 
 impl Optimizer {
     /// Memory traffic of the update for each parameter: reads weight, gradient and momentum and
     /// writes weight and momentum, all single precision; LARS first reads weight and gradient for
-    /// their norms; mixed precision also reads the half gradient, writes it as single, and writes
+    /// their norms, RMSprop its second moment; mixed precision also reads the half gradient, writes it as single, and writes
     /// the half weight.
     pub(super) const fn traffic_bytes(self, precision: Precision) -> u64 {
         let update = 5 * 4;
-        let norms = match self {
+        let more = match self {
             Self::Momentum => 0,
-            Self::Lars => 2 * 4,
+            Self::Lars | Self::RmspropWarmUp => 2 * 4,
         };
         let casts = match precision {
             Precision::Fp32 | Precision::Tf32 => 0,
             Precision::Fp16Mixed | Precision::Bf16Mixed => 2 + 4 + 2,
         };
-        update + norms + casts
+        update + more + casts
     }
 }
 

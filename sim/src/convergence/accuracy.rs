@@ -56,6 +56,9 @@ pub const PARAMETERS: &Names = &[
     ("loss of half precision without loss scaling, points", Scale::Logarithm),
 ];
 
+/// The place of Bc.
+pub(super) const CRITICAL: usize = 5;
+
 /// A training: what, how much of it at a time, how long.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Training {

@@ -32,6 +32,9 @@ pub const PARAMETERS: &Names = &[
     ("exponent of weight decay", Scale::Linear),
 ];
 
+/// The place of Bc.
+pub(super) const CRITICAL: usize = 1;
+
 /// What of the recipe changes the epochs to target.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct EpochsRecipe {

@@ -164,6 +164,28 @@ impl Posterior {
         self.parameters.iter().map(|parameter| parameter.value).collect()
     }
 
+    /// With another value of parameter number `index`, whose deviation on its scale is given and has
+    /// nothing to do with that of the others.
+    #[must_use]
+    pub fn with(&self, index: usize, value: f64, deviation: f64) -> Self {
+        let mut changed = self.clone();
+        let Some(parameter) = changed.parameters.get_mut(index) else { return changed };
+        let middle = parameter.scale.fitted(value);
+        parameter.value = value;
+        parameter.low = parameter.scale.natural(middle - NORMAL_95 * deviation);
+        parameter.high = parameter.scale.natural(middle + NORMAL_95 * deviation);
+        for (row, values) in changed.covariance.iter_mut().enumerate() {
+            for (column, covariance) in values.iter_mut().enumerate() {
+                if row == index && column == index {
+                    *covariance = deviation * deviation;
+                } else if row == index || column == index {
+                    *covariance = 0.0;
+                }
+            }
+        }
+        changed
+    }
+
     /// The standard deviation of what `law` says of the parameters.
     pub fn deviation(&self, law: impl Fn(&[f64]) -> f64) -> f64 {
         let mut values = self.values();

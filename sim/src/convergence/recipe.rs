@@ -27,6 +27,13 @@ pub enum Optimizer {
 }
 
 impl Optimizer {
+    /// Each with its name.
+    pub const NAMED: [(&str, Self); 3] = [
+        ("momentum", Self::Momentum),
+        ("lars", Self::Lars),
+        ("rmsprop-warm-up", Self::RmspropWarmUp),
+    ];
+
     /// Whether the learning rate of all layers grows with the batch, which fails above some batch.
     #[must_use]
     pub const fn scales_linearly(self) -> bool {

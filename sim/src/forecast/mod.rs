@@ -6,6 +6,7 @@
 
 mod compare;
 mod explain;
+mod interval;
 mod point;
 mod warning;
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::interval::Ends;
 use super::{Engine, Explanation, ForecastError};
 use crate::collective::{LinkUse, Method};
 use crate::cost::{cost_usd, energy_kwh};
@@ -68,16 +69,32 @@ pub struct Point {
     /// The links that are busy for the most of the time.
     #[serde(default)]
     pub links: Vec<LinkUse>,
-    /// Passes over the training set.
+    /// Passes over the training set: as given, or as the target accuracy needs.
     pub epochs: Option<f64>,
+    /// The lower end of their interval of 95 %.
+    #[serde(default)]
+    pub epochs_low: Option<f64>,
+    /// Its upper end; null where the target may never be reached.
+    #[serde(default)]
+    pub epochs_high: Option<f64>,
     /// From the first step to the last evaluation.
     pub time_to_train_min: Option<f64>,
-    /// Final accuracy (no model in this version).
+    /// The lower end of its interval of 95 %, of epochs and of throughput; only where accuracy is asked
+    /// for.
+    #[serde(default)]
+    pub time_to_train_min_low: Option<f64>,
+    /// Its upper end; null where the target may never be reached.
+    #[serde(default)]
+    pub time_to_train_min_high: Option<f64>,
+    /// Accuracy at the end: as forecast, or as the target demands.
     pub top1_percent: Option<f64>,
-    /// Its lower bound.
+    /// The lower end of its interval of 95 %; the target itself where training stops at it.
     pub top1_percent_low: Option<f64>,
-    /// Its upper bound.
+    /// Its upper end.
     pub top1_percent_high: Option<f64>,
+    /// The batch at which twice as many epochs are needed as of small ones, in images.
+    #[serde(default)]
+    pub critical_batch: Option<f64>,
     /// The price of the run.
     pub cost_usd: Option<f64>,
     /// Its energy at full power.
@@ -141,6 +158,7 @@ pub(super) fn point(case: &Case, engine: Engine) -> Result<Point, ForecastError>
     let time_to_train_min = time_to_train_min(case, step_s)?;
     let hours = time_to_train_min.map(|minutes| minutes / 60.0);
     let cost = case.cost.zip(hours);
+    let outcome = Ends::of(case, time_to_train_min);
     Ok(Point {
         variant: case.variant.clone(),
         series: case.series.clone(),
@@ -168,10 +186,15 @@ pub(super) fn point(case: &Case, engine: Engine) -> Result<Point, ForecastError>
         },
         links,
         epochs: case.epochs,
+        epochs_low: outcome.epochs_low,
+        epochs_high: outcome.epochs_high,
         time_to_train_min,
-        top1_percent: None,
-        top1_percent_low: None,
-        top1_percent_high: None,
+        time_to_train_min_low: outcome.minutes_low,
+        time_to_train_min_high: outcome.minutes_high,
+        top1_percent: outcome.top1.map(|top1| top1.value),
+        top1_percent_low: outcome.top1.map(|top1| top1.low),
+        top1_percent_high: outcome.top1.map(|top1| top1.high),
+        critical_batch: case.outcome.as_ref().map(|outcome| outcome.critical_batch.images),
         cost_usd: cost.and_then(|(rates, hours)| {
             Some(cost_usd(case.accelerators, hours, rates.usd_per_accelerator_hour?))
         }),

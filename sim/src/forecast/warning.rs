@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Point, compare};
 use crate::compute::ComputeSource;
+use crate::convergence::EPOCHS_MAX;
 use crate::network::Contention;
 use crate::scenario::Case;
 use crate::scenario::spec::PublishedSpec;
@@ -26,6 +27,10 @@ pub enum WarningCode {
     ArithmeticInFp32,
     /// A cost was asked for, but no price is known.
     NoPrice,
+    /// Epochs or accuracy lie outside what the laws were fitted to.
+    AccuracyExtrapolated,
+    /// No number of epochs reaches the target accuracy.
+    TargetNotReached,
     /// The profile was doubtful to calibration.
     Profile,
     /// A published measurement fits no point.
@@ -63,6 +68,22 @@ fn of_case(case: &Case) -> Vec<(WarningCode, String)> {
     if case.cost.is_some_and(|cost| cost.usd_per_accelerator_hour.is_none()) {
         let message = "the catalogue has no price of this accelerator: give cost.price";
         found.push((WarningCode::NoPrice, message.to_owned()));
+    }
+    if let Some(outcome) = &case.outcome {
+        let extrapolated = outcome.extrapolated.iter();
+        found.extend(extrapolated.map(|why| {
+            let message =
+                format!("{why}: the interval of accuracy and epochs holds only if the law does");
+            (WarningCode::AccuracyExtrapolated, message)
+        }));
+        if outcome.epochs.is_none() {
+            let message = format!(
+                "global batch {} does not reach the target accuracy in any {EPOCHS_MAX} epochs: \
+                 lower the target, make the batch smaller, or change the optimizer",
+                case.global_batch
+            );
+            found.push((WarningCode::TargetNotReached, message));
+        }
     }
     found.extend(case.profile_warnings.iter().map(|warning| {
         (WarningCode::Profile, format!("the profile's {}: {}", warning.about, warning.message))

@@ -58,6 +58,7 @@ pub(super) fn compute(
         times: device.times(&model, batch),
         model,
         precision,
+        optimizer,
         extrapolated: None,
         source,
         device: Some(device),

@@ -7,6 +7,7 @@
 
 mod anchored;
 mod carried;
+mod convergence;
 mod device;
 mod document;
 mod fusion;
@@ -23,6 +24,8 @@ mod running;
 pub mod spec;
 mod sweep;
 
+#[cfg(test)]
+mod convergence_tests;
 #[cfg(test)]
 mod tests;
 

@@ -1,6 +1,7 @@
 //! From a scenario's keys to everything a point needs, against the catalogue.
 
 use super::anchored;
+use super::convergence;
 use super::device;
 use super::fusion;
 use super::input::{InputRates, input};
@@ -15,6 +16,7 @@ use crate::collective::{
 };
 
 use crate::compute::{Anchor, ComputeTimes, Device, Precision};
+use crate::convergence::Outcome;
 use crate::fusion::Fusion;
 use crate::jitter::{Jitter, SlowRank};
 use crate::network::{Interconnect, Rank};
@@ -91,8 +93,10 @@ pub struct Case {
     pub input: Option<InputRates>,
     /// How compute varies.
     pub jitter: Jitter,
-    /// Passes over the training set.
+    /// Passes over the training set: as given, or as the target accuracy needs.
     pub epochs: Option<f64>,
+    /// What training needs and reaches, if the scenario asks for accuracy.
+    pub outcome: Option<Outcome>,
     /// Images of the training set.
     pub images: u64,
     /// Epochs between evaluations.
@@ -151,16 +155,24 @@ pub(super) fn case(
     }
     let (per_accelerator_batch, global_batch) = batches(spec, accelerators)?;
     let overlap = spec.allreduce.overlap.unwrap_or(true);
-    let Measured { model, precision, wire_bytes, times: compute, extrapolated, source, device } =
-        match profile.and_then(|profile| Some((profile, profile.compute.as_ref()?))) {
-            Some((profile, compute)) => {
-                let overlapped = overlap && accelerators > 1;
-                let accelerator = &machine.accelerator;
-                let batch = per_accelerator_batch;
-                profiled::compute(spec, profile, compute, accelerator, batch, overlapped)?
-            }
-            None => device::compute(spec, &machine, accelerators, per_accelerator_batch)?,
-        };
+    let Measured {
+        model,
+        precision,
+        optimizer,
+        wire_bytes,
+        times: compute,
+        extrapolated,
+        source,
+        device,
+    } = match profile.and_then(|profile| Some((profile, profile.compute.as_ref()?))) {
+        Some((profile, compute)) => {
+            let overlapped = overlap && accelerators > 1;
+            let accelerator = &machine.accelerator;
+            let batch = per_accelerator_batch;
+            profiled::compute(spec, profile, compute, accelerator, batch, overlapped)?
+        }
+        None => device::compute(spec, &machine, accelerators, per_accelerator_batch)?,
+    };
     let method = method(spec, &machine, accelerators)?;
     let nodes = accelerators.div_ceil(machine.accelerators_per_node);
     let network = machine.network(accelerators)?;
@@ -212,6 +224,19 @@ pub(super) fn case(
             jitter.unwrap_or_default()
         }
     };
+    let images = training.images.unwrap_or(IMAGENET_IMAGES).max(1);
+    let trained = convergence::Trained {
+        network: &model,
+        precision,
+        optimizer,
+        images,
+        imagenet_images: IMAGENET_IMAGES,
+        global_batch,
+    };
+    let given = epochs(spec)?;
+    let outcome = convergence::outcome(spec, profile, &trained, given)?;
+    let (outcome, outcome_sources) = outcome.unzip();
+    sources.extend(outcome_sources.unwrap_or_default());
     let mut case = Case {
         variant: variant.map(str::to_owned),
         series,
@@ -238,8 +263,12 @@ pub(super) fn case(
         arithmetic_in_fp32: precision.falls_back_to_fp32(&machine.accelerator),
         input,
         jitter,
-        epochs: epochs(spec)?,
-        images: training.images.unwrap_or(IMAGENET_IMAGES).max(1),
+        epochs: match &outcome {
+            Some(outcome) => outcome.epochs.as_ref().map(|epochs| epochs.value),
+            None => given,
+        },
+        outcome,
+        images,
         evaluate_every_epochs: match training.evaluate_every_epochs {
             Some(every) => Some(at_least_one("training.evaluate_every_epochs", every)?),
             None => None,

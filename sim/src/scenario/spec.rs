@@ -11,6 +11,7 @@ use super::names::{GradientPrecision, LinkName};
 use crate::collective::nccl::NcclVersion;
 use crate::collective::{AlgorithmName, Between, Inside};
 use crate::compute::{Anchor, Kernels, LaunchMode, Optimizer, Precision};
+use crate::convergence::{CriticalBatchSource, KnownAccuracy, KnownEpochs};
 use crate::jitter::JitterDistribution;
 use crate::network::{Contention, FabricTopology, GraphSpec, NodeTopology};
 use crate::units::{Bandwidth, Bytes, ComputeRate, Fraction, ImageRate, Power, Price, SimDuration};
@@ -49,6 +50,8 @@ pub struct ScenarioSpec {
     pub input: Option<InputSpec>,
     /// How compute varies; without it, it does not.
     pub jitter: Option<JitterSpec>,
+    /// How accurate it becomes; without it, accuracy is not forecast.
+    pub convergence: Option<ConvergenceSpec>,
     /// What it costs; without it, cost and energy are not forecast.
     pub cost: Option<CostSpec>,
     /// How long to simulate.
@@ -310,6 +313,31 @@ pub struct SlowRankSpec {
     pub factor: Fraction,
 }
 
+/// How accurate training becomes, or how many epochs an accuracy needs. Published laws are of
+/// ResNet-50, AlexNet and AlexNet-BN on ImageNet; of others one's own run is needed.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConvergenceSpec {
+    /// The top-1 accuracy at which training stops, which says how many epochs are needed; in place of
+    /// `training.epochs`.
+    pub target_top1: Option<Fraction>,
+    /// The epochs that one's own run needed to the accuracy in question, at one batch; with the
+    /// critical batch they say how many others need. In place of `training.epochs`.
+    pub reference: Option<KnownEpochs>,
+    /// A run of known accuracy on the same data with the same augmentation; it sets the level, and
+    /// what the recipe and the batch change is forecast. Without it the level is that of all sources.
+    pub anchor: Option<KnownAccuracy>,
+    /// The batch at which twice as many epochs are needed as of small ones: `published`, or one's own;
+    /// by default the profile's gradient noise scale, if it has one, else the published one.
+    pub critical_batch: Option<CriticalBatchSource>,
+    /// Whether the learning rate rises over the first epochs; true by default.
+    pub warm_up: Option<bool>,
+    /// Whether LARS decays biases and batch norm as it does weights; false by default.
+    pub decay_bias_and_batch_norm: Option<bool>,
+    /// Whether the loss is scaled, where forward and backward are in fp16; true by default.
+    pub loss_scaling: Option<bool>,
+}
+
 /// What it costs.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -356,6 +384,12 @@ pub struct SweepSpec {
     /// Fusion thresholds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub threshold: Vec<Bytes>,
+    /// Passes over the images.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub epochs: Vec<f64>,
+    /// Optimizers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub optimizer: Vec<Optimizer>,
     /// Overlap on and off.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub overlap: Vec<bool>,
@@ -387,6 +421,8 @@ pub struct VariantSpec {
     pub input: Option<InputSpec>,
     /// How compute varies.
     pub jitter: Option<JitterSpec>,
+    /// How accurate it becomes.
+    pub convergence: Option<ConvergenceSpec>,
     /// What it costs.
     pub cost: Option<CostSpec>,
     /// Values to run through.

@@ -77,7 +77,7 @@ pub(super) fn cases(
 }
 
 /// The axes that make curves, and the one along them.
-fn axes(spec: &ScenarioSpec) -> ([Axis<'_>; 6], Axis<'_>) {
+fn axes(spec: &ScenarioSpec) -> ([Axis<'_>; 8], Axis<'_>) {
     let sweep = &spec.sweep;
     let curves = [
         axis(
@@ -103,6 +103,18 @@ fn axes(spec: &ScenarioSpec) -> ([Axis<'_>; 6], Axis<'_>) {
             &sweep.overlap,
             |on| if *on { "overlap".to_owned() } else { "no overlap".to_owned() },
             |spec, on| spec.allreduce.overlap = Some(on),
+        ),
+        axis(
+            ("sweep.optimizer", "training.optimizer"),
+            &sweep.optimizer,
+            ToString::to_string,
+            |spec, value| spec.training.optimizer = Some(value),
+        ),
+        axis(
+            ("sweep.epochs", "training.epochs"),
+            &sweep.epochs,
+            |epochs| format!("{epochs} epochs"),
+            |spec, value| spec.training.epochs = Some(value),
         ),
         axis(
             ("sweep.per_accelerator_batch", "training.per_accelerator_batch"),
@@ -151,6 +163,8 @@ fn check(spec: &ScenarioSpec) -> Result<(), Problem> {
         sweep.group.len(),
         sweep.threshold.len(),
         sweep.overlap.len(),
+        sweep.epochs.len(),
+        sweep.optimizer.len(),
     ];
     let points =
         lengths.iter().fold(1, |product: usize, length| product.saturating_mul((*length).max(1)));
