@@ -90,6 +90,7 @@
 //!
 //! | floor | modules |
 //! |---|---|
+//! | search | [`search`] |
 //! | answer | [`forecast`] |
 //! | question, and one training step | [`scenario`] · [`step`] |
 //! | what travels together | [`fusion`] |
@@ -115,6 +116,7 @@ pub mod profile;
 pub mod random;
 pub mod recording;
 pub mod scenario;
+pub mod search;
 pub mod step;
 pub mod units;
 pub mod workload;

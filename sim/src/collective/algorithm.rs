@@ -198,6 +198,17 @@ impl fmt::Display for AlgorithmName {
 }
 
 impl Algorithm {
+    /// The ranks of a group, of those that have any.
+    #[must_use]
+    pub const fn group(self) -> Option<u32> {
+        match self {
+            Self::Hierarchical { group, .. }
+            | Self::Hybrid { group, .. }
+            | Self::Torus { group } => Some(group),
+            _ => None,
+        }
+    }
+
     /// Hierarchical as Jia et al.: rings in groups and between masters.
     #[must_use]
     pub const fn hierarchical(group: u32) -> Self {

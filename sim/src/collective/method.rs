@@ -51,6 +51,15 @@ impl Method {
         }
     }
 
+    /// The ranks of a group, of algorithms that have any.
+    #[must_use]
+    pub const fn group(&self) -> Option<u32> {
+        match self {
+            Self::Strategy(strategy) => strategy.algorithm.group(),
+            Self::Nccl(_) => None,
+        }
+    }
+
     /// The plan of one collective of `bytes` over the ranks of `layout`, on `network` unless NCCL
     /// chooses.
     ///

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::collective::Engine;
 pub use crate::scenario::SimulationError as ForecastError;
-use crate::scenario::{Case, Scenario};
+use crate::scenario::{Case, Scenario, Space};
 use crate::step::StepTimes;
 
 /// What made a forecast.
@@ -95,9 +95,35 @@ pub fn forecast(
             point
         })
         .collect::<Result<Vec<Point>, ForecastError>>()?;
+    Ok(answer(scenario, engine, points))
+}
+
+/// The forecast of `cases`, which were chosen of `space`.
+///
+/// # Errors
+/// As [`forecast()`].
+pub(crate) fn of_cases(space: &Space, cases: Vec<Case>) -> Result<Forecast, ForecastError> {
+    let engine = Engine::Folded;
+    let points = cases.iter().map(|case| point::point(case, engine));
+    let points = points.collect::<Result<Vec<Point>, ForecastError>>()?;
+    let Space { name, source, hash, profile_hashes, .. } = space.clone();
+    let scenario = Scenario { name, source, hash, profile_hashes, cases, published: Vec::new() };
+    Ok(answer(&scenario, engine, points))
+}
+
+/// What made the forecast of no point of `space`.
+pub(crate) fn header(space: &Space) -> Header {
+    let Space { name, source, hash, profile_hashes, .. } = space.clone();
+    let scenario =
+        Scenario { name, source, hash, profile_hashes, cases: Vec::new(), published: Vec::new() };
+    answer(&scenario, Engine::Folded, Vec::new()).foretrain
+}
+
+/// What is said of `points`, the points of `scenario`.
+fn answer(scenario: &Scenario, engine: Engine, points: Vec<Point>) -> Forecast {
     let published = compare::compare(&scenario.published, &points);
     let first = scenario.cases.first();
-    Ok(Forecast {
+    Forecast {
         foretrain: Header {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             scenario: scenario.name.clone(),
@@ -120,7 +146,7 @@ pub fn forecast(
         inputs: inputs(&scenario.cases),
         points,
         published,
-    })
+    }
 }
 
 /// Simulates `steps` steps of one point, telling `observer` what each rank did when.

@@ -252,5 +252,5 @@ fn time_to_train_min(case: &Case, step_s: f64) -> Result<Option<f64>, ForecastEr
     let Some(epochs) = case.epochs else { return Ok(None) };
     let evaluations = case.evaluations();
     let evaluation_s = if evaluations > 0.0 { case.evaluation_s()? } else { 0.0 };
-    Ok(Some((epochs * case.epoch_s(step_s) + evaluations * evaluation_s) / 60.0))
+    Ok(Some(case.minutes(epochs, step_s, evaluation_s)))
 }

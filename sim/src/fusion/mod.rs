@@ -102,6 +102,15 @@ fn bucket(gradients: &[Gradient], range: Range<usize>) -> Bucket {
 }
 
 impl Fusion {
+    /// The size that closes a bucket, or that none exceeds, of rules that have one.
+    #[must_use]
+    pub const fn threshold(&self) -> Option<Bytes> {
+        match self {
+            Self::Threshold(threshold) | Self::Cycle { threshold, .. } => Some(*threshold),
+            _ => None,
+        }
+    }
+
     /// The buckets of a rule that fixes them in advance; none for [`Fusion::Cycle`].
     #[must_use]
     pub fn static_buckets(&self, gradients: &[Gradient]) -> Option<Vec<Bucket>> {

@@ -8,63 +8,116 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::problem::{Problem, unknown};
+use super::space::{Goals, Offer, Space};
 use super::spec::{PublishedSpec, ScenarioSpec};
 use super::{Overrides, Profiles, Scenario, ScenarioError, sweep};
 use crate::located::Document;
+use crate::profile::Profile;
 
 pub(super) fn read(
     text: &str,
     overrides: Overrides,
     profiles: &Profiles<'_>,
 ) -> Result<Scenario, ScenarioError> {
-    let mut document = Document::parse(text)?;
-    let variants = take_variants(&mut document)?;
-    // Keys are checked in the base even where a variant replaces them.
-    let base: ScenarioSpec = document.read()?;
-    let names = variants.iter().map(|(name, _)| name).chain([&base.name]);
-    if names.into_iter().any(|name| name.chars().any(char::is_control)) {
-        let problem = "expected names without control characters".to_owned();
-        return Err(document.error_at(0, Some("name".to_owned()), problem));
-    }
+    let whole = Whole::read(text, profiles)?;
     let mut cases = Vec::new();
-    let documents = match variants.as_slice() {
-        [] => vec![(None, document.clone())],
-        some => some
-            .iter()
-            .map(|(name, table)| {
-                (Some(name.clone()), document.with_root(merged(&document.root, table)))
-            })
-            .collect(),
-    };
-    let mut profile_hashes = Vec::new();
-    for (variant, document) in documents {
-        let spec: ScenarioSpec = document.read()?;
-        let profile = match &spec.profile {
-            None => None,
-            Some(name) => Some(
-                profiles(name)
-                    .map_err(|problem| document.located(Problem::new("profile", problem)))?,
-            ),
-        };
-        if let Some(profile) = &profile
-            && !profile_hashes.contains(&profile.hash)
-        {
-            profile_hashes.push(profile.hash.clone());
-        }
-        let profile = profile.as_ref().map(|named| &named.profile);
-        let resolved = sweep::cases(&spec, variant.as_deref(), overrides, profile)
+    for Part { variant, document, spec, profile } in &whole.parts {
+        let resolved = sweep::cases(spec, variant.as_deref(), overrides, profile.as_ref())
             .map_err(|problem| document.located(problem))?;
         cases.extend(resolved);
     }
-    check_published(&document, &base.published, &variants)?;
+    check_published(&whole.document, &whole.base.published, &whole.variants)?;
     Ok(Scenario {
-        name: base.name,
-        source: base.source,
+        name: whole.base.name,
+        source: whole.base.source,
         hash: text_hash(text),
-        profile_hashes,
+        profile_hashes: whole.profile_hashes,
         cases,
-        published: base.published,
+        published: whole.base.published,
     })
+}
+
+/// The offers of a scenario to choose from, none of which is simulated yet.
+pub(super) fn read_space(
+    text: &str,
+    overrides: Overrides,
+    profiles: &Profiles<'_>,
+) -> Result<Space, ScenarioError> {
+    let whole = Whole::read(text, profiles)?;
+    let mut offers = Vec::new();
+    for Part { variant, document, spec, profile } in whole.parts {
+        let offer = Offer::new(spec, variant, overrides, profile);
+        offers.push(offer.map_err(|problem| document.located(problem))?);
+    }
+    let goals = Goals::new(whole.base.plan.as_ref(), &offers);
+    Ok(Space {
+        name: whole.base.name,
+        source: whole.base.source,
+        hash: text_hash(text),
+        profile_hashes: whole.profile_hashes,
+        goals: goals.map_err(|problem| whole.document.located(problem))?,
+        offers,
+    })
+}
+
+/// A text with its variants merged over the base.
+struct Whole<'a> {
+    document: Document<'a>,
+    base: ScenarioSpec,
+    variants: Variants<'a>,
+    parts: Vec<Part<'a>>,
+    profile_hashes: Vec<String>,
+}
+
+/// A variant, or the base where there are none.
+struct Part<'a> {
+    variant: Option<String>,
+    document: Document<'a>,
+    spec: ScenarioSpec,
+    profile: Option<Profile>,
+}
+
+impl<'a> Whole<'a> {
+    fn read(text: &'a str, profiles: &Profiles<'_>) -> Result<Self, ScenarioError> {
+        let mut document = Document::parse(text)?;
+        let variants = take_variants(&mut document)?;
+        // Keys are checked in the base even where a variant replaces them.
+        let base: ScenarioSpec = document.read()?;
+        let names = variants.iter().map(|(name, _)| name).chain([&base.name]);
+        if names.into_iter().any(|name| name.chars().any(char::is_control)) {
+            let problem = "expected names without control characters".to_owned();
+            return Err(document.error_at(0, Some("name".to_owned()), problem));
+        }
+        let documents = match variants.as_slice() {
+            [] => vec![(None, document.clone())],
+            some => some
+                .iter()
+                .map(|(name, table)| {
+                    (Some(name.clone()), document.with_root(merged(&document.root, table)))
+                })
+                .collect(),
+        };
+        let mut profile_hashes = Vec::new();
+        let mut parts = Vec::new();
+        for (variant, document) in documents {
+            let spec: ScenarioSpec = document.read()?;
+            let profile = match &spec.profile {
+                None => None,
+                Some(name) => Some(
+                    profiles(name)
+                        .map_err(|problem| document.located(Problem::new("profile", problem)))?,
+                ),
+            };
+            if let Some(profile) = &profile
+                && !profile_hashes.contains(&profile.hash)
+            {
+                profile_hashes.push(profile.hash.clone());
+            }
+            let profile = profile.map(|named| named.profile);
+            parts.push(Part { variant, document, spec, profile });
+        }
+        Ok(Self { document, base, variants, parts, profile_hashes })
+    }
 }
 
 pub(super) fn read_spec(text: &str) -> Result<ScenarioSpec, ScenarioError> {

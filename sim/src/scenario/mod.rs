@@ -21,6 +21,7 @@ mod problem;
 mod profiled;
 mod resolve;
 mod running;
+mod space;
 pub mod spec;
 mod sweep;
 
@@ -36,6 +37,7 @@ pub use machine::InputSource;
 pub use names::{GradientPrecision, LinkName};
 pub use resolve::{Case, CostRates};
 pub use running::SimulationError;
+pub use space::{Batch, Goals, Offer, Setup, Space};
 pub use spec::schema;
 
 use crate::collective::nccl::{NcclMachine, NcclVersion};
@@ -171,6 +173,18 @@ impl Scenario {
         Self::with_profiles(text, overrides, &|_| {
             Err("profiles cannot be read here: leave the key out".to_owned())
         })
+    }
+
+    /// Reads a scenario as offers to choose from, asking `profiles` for those that it names.
+    ///
+    /// # Errors
+    /// On the first thing that is wrong, saying where it is and how to mend it.
+    pub fn space(
+        text: &str,
+        overrides: Overrides,
+        profiles: &Profiles<'_>,
+    ) -> Result<Space, ScenarioError> {
+        document::read_space(text, overrides, profiles)
     }
 
     /// Reads and checks a scenario, asking `profiles` for those that it names.

@@ -15,7 +15,7 @@ use crate::collective::{
     Algorithm, AlgorithmName, CollectiveError, Layout, Method, Operation, Plan, RANKS_MAX, Strategy,
 };
 
-use crate::compute::{Anchor, ComputeTimes, Device, Precision};
+use crate::compute::{Anchor, ComputeTimes, Device, Optimizer, Precision};
 use crate::convergence::Outcome;
 use crate::fusion::Fusion;
 use crate::jitter::{Jitter, SlowRank};
@@ -26,7 +26,7 @@ use crate::units::{Bytes, SimDuration};
 use crate::workload::Network;
 
 /// ILSVRC-2012: images of the training and of the validation set.
-const IMAGENET_IMAGES: u64 = 1_281_167;
+pub(super) const IMAGENET_IMAGES: u64 = 1_281_167;
 const IMAGENET_EVALUATION_IMAGES: u64 = 50_000;
 const STEPS: u32 = 100;
 const STEPS_MAX: u32 = 1_000_000;
@@ -62,6 +62,8 @@ pub struct Case {
     pub model: Network,
     /// What it computes in.
     pub precision: Precision,
+    /// How weights are updated.
+    pub optimizer: Optimizer,
     /// Layer times of one undisturbed accelerator.
     pub compute: ComputeTimes,
     /// The measured rate they are scaled to.
@@ -245,6 +247,7 @@ pub(super) fn case(
         per_accelerator_batch,
         global_batch,
         precision,
+        optimizer,
         compute,
         anchor: spec.compute.anchor,
         anchor_run: None,

@@ -148,10 +148,18 @@ impl Case {
     /// Evaluations of the whole run: after every so many epochs, and after the last.
     #[must_use]
     pub fn evaluations(&self) -> f64 {
-        match (self.epochs, self.evaluate_every_epochs) {
-            (Some(epochs), Some(every)) => (epochs / f64::from(every)).ceil(),
-            _ => 0.0,
-        }
+        self.epochs.map_or(0.0, |epochs| self.evaluations_in(epochs))
+    }
+
+    /// Evaluations of so many epochs.
+    fn evaluations_in(&self, epochs: f64) -> f64 {
+        self.evaluate_every_epochs.map_or(0.0, |every| (epochs / f64::from(every)).ceil())
+    }
+
+    /// Minutes of so many epochs, of steps of `step_s`, with their evaluations of `evaluation_s`.
+    #[must_use]
+    pub fn minutes(&self, epochs: f64, step_s: f64, evaluation_s: f64) -> f64 {
+        (epochs * self.epoch_s(step_s) + self.evaluations_in(epochs) * evaluation_s) / 60.0
     }
 
     /// Seconds of an evaluation: its start, forward passes over its images, spread over all ranks, and

@@ -14,7 +14,9 @@ use crate::compute::{Anchor, Kernels, LaunchMode, Optimizer, Precision};
 use crate::convergence::{CriticalBatchSource, KnownAccuracy, KnownEpochs};
 use crate::jitter::JitterDistribution;
 use crate::network::{Contention, FabricTopology, GraphSpec, NodeTopology};
-use crate::units::{Bandwidth, Bytes, ComputeRate, Fraction, ImageRate, Power, Price, SimDuration};
+use crate::units::{
+    Bandwidth, Bytes, ComputeRate, Fraction, ImageRate, Money, Power, Price, SimDuration,
+};
 use crate::workload::NetworkName;
 
 /// A scenario: what would happen if this model were trained so on such a cluster.
@@ -54,6 +56,8 @@ pub struct ScenarioSpec {
     pub convergence: Option<ConvergenceSpec>,
     /// What it costs; without it, cost and energy are not forecast.
     pub cost: Option<CostSpec>,
+    /// What `foretrain plan` looks for; `simulate` has no use for it.
+    pub plan: Option<PlanSpec>,
     /// How long to simulate.
     #[serde(default)]
     pub simulation: SimulationSpec,
@@ -77,6 +81,9 @@ pub struct ClusterSpec {
     /// How many accelerators in all.
     #[schemars(range(min = 1))]
     pub accelerators: Option<u32>,
+    /// How many there are to choose from, for `foretrain plan`; `simulate` has no use for it.
+    #[schemars(range(min = 1))]
+    pub available: Option<u32>,
     /// An accelerator of the catalogue.
     pub accelerator: Option<String>,
     /// How many accelerators a node has.
@@ -347,6 +354,30 @@ pub struct CostSpec {
     /// What one accelerator and its share of the node draw; the node's or else the board's
     /// datasheet power by default.
     pub power: Option<Power>,
+}
+
+/// What to look for: the best of all points that keep to the limits.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlanSpec {
+    /// What is best; the least time by default, the least cost with a deadline and no budget.
+    pub minimize: Option<Objective>,
+    /// The longest time to train.
+    pub deadline: Option<SimDuration>,
+    /// The highest cost.
+    pub budget: Option<Money>,
+    /// The least top-1 accuracy at the end, as forecast.
+    pub top1_min: Option<Fraction>,
+}
+
+/// What is best.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Objective {
+    /// The least time to train.
+    Time,
+    /// The least cost.
+    Cost,
 }
 
 /// How long to simulate.

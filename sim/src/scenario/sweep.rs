@@ -145,7 +145,7 @@ fn axes(spec: &ScenarioSpec) -> ([Axis<'_>; 8], Axis<'_>) {
 }
 
 /// What no single point can show to be wrong.
-fn check(spec: &ScenarioSpec) -> Result<(), Problem> {
+pub(super) fn check(spec: &ScenarioSpec) -> Result<(), Problem> {
     let sweep = &spec.sweep;
     if !sweep.per_accelerator_batch.is_empty() && !sweep.global_batch.is_empty() {
         let problem = "given beside sweep.per_accelerator_batch: leave one of them out";

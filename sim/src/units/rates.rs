@@ -71,6 +71,12 @@ float_quantity!(
 );
 
 float_quantity!(
+    /// United States dollars.
+    Money, "amount", "500 USD", "USD",
+    [("USD", 1, 1), ("kUSD", 1_000, 1)]
+);
+
+float_quantity!(
     /// A dimensionless share: 1.0 is 100 %.
     Fraction, "percentage", "2 %", "x",
     [("%", 1, 100), ("x", 1, 1)]
