@@ -12,6 +12,7 @@ mod failure;
 mod figure;
 mod import;
 mod output;
+mod plan;
 mod plot;
 mod progress;
 mod ranks;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
     failure::report_panics_as_bugs();
     let result = match Cli::parse().command {
         Command::Simulate(arguments) => simulate::run(&arguments),
+        Command::Plan(arguments) => plan::run(&arguments),
         Command::Allreduce(arguments) => allreduce::run(&arguments),
         Command::Validate(arguments) => validate::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),

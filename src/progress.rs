@@ -20,6 +20,14 @@ pub(crate) fn bar(count: usize, what: &'static str) -> ProgressBar {
     bar
 }
 
+/// Steps of a bar of something that is only known as a share.
+pub(crate) const PARTS: usize = 1000;
+
+/// The place of a share, from 0 to 1, on a bar of [`PARTS`].
+pub(crate) fn part(share: f64) -> u64 {
+    (share.clamp(0.0, 1.0) * PARTS as f64) as u64
+}
+
 /// Makes `bar` show how long it will take yet.
 pub(crate) fn show_rate(bar: &ProgressBar) {
     let template = "{wide_bar} {pos}/{len} {msg}, {elapsed} gone, {eta} to go";

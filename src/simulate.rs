@@ -6,7 +6,9 @@ use std::path::Path;
 
 use foretrain_sim::forecast::{self as forecasts, Engine, Forecast, ForecastError, forecast};
 use foretrain_sim::profile::Profile;
-use foretrain_sim::scenario::{Case, NamedProfile, Overrides, Scenario, text_hash};
+use foretrain_sim::scenario::{
+    Case, NamedProfile, Overrides, Profiles, Scenario, ScenarioError, text_hash,
+};
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 
@@ -97,6 +99,14 @@ fn explain_points(
 
 /// Reads a scenario, and the profiles that it names by their paths from its folder.
 fn scenario(path: &Path, text: &str, overrides: Overrides) -> Result<Scenario, Failure> {
+    with_profiles(path, |profiles| Scenario::with_profiles(text, overrides, profiles))
+}
+
+/// Reads a scenario at `path`, whose profiles are named by their paths from its folder.
+pub(crate) fn with_profiles<T>(
+    path: &Path,
+    read: impl FnOnce(&Profiles<'_>) -> Result<T, ScenarioError>,
+) -> Result<T, Failure> {
     let folder = path.parent().unwrap_or_else(|| Path::new(""));
     let named = |name: &str| {
         let path = folder.join(name);
@@ -106,12 +116,11 @@ fn scenario(path: &Path, text: &str, overrides: Overrides) -> Result<Scenario, F
             Profile::read(&text).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(NamedProfile { profile, hash: text_hash(&text) })
     };
-    Scenario::with_profiles(text, overrides, &named)
-        .map_err(|error| Failure::Invalid(format!("{}:{error}", path.display())))
+    read(&named).map_err(|error| Failure::Invalid(format!("{}:{error}", path.display())))
 }
 
 /// Runs `work` on so many threads, or as many as there are cores.
-fn on_threads<T: Send>(
+pub(crate) fn on_threads<T: Send>(
     threads: Option<u16>,
     work: impl FnOnce() -> T + Send,
 ) -> Result<T, Failure> {

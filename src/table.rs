@@ -14,7 +14,7 @@ struct Column {
     show: fn(&Point) -> Option<String>,
 }
 
-const COLUMNS: [Column; 17] = [
+const COLUMNS: [Column; 20] = [
     Column { heading: "accele-\nrators", show: |p| Some(thousands(f64::from(p.accelerators), 0)) },
     Column { heading: "batch\neach", show: |p| Some(p.per_accelerator_batch.to_string()) },
     Column { heading: "global\nbatch", show: |p| Some(thousands(p.global_batch as f64, 0)) },
@@ -29,7 +29,10 @@ const COLUMNS: [Column; 17] = [
     Column { heading: "accel.\nbusy", show: |p| Some(percent(p.accelerator_busy_percent)) },
     Column { heading: "CPU\nbusy", show: |p| p.input_cpu_busy_percent.map(percent) },
     Column { heading: "busiest\nlink", show: |p| p.network_busy_percent.map(percent) },
+    Column { heading: "epochs", show: |p| p.epochs.filter(|_| p.epochs_low.is_some()).map(epochs) },
+    Column { heading: "top-1\n%", show: top1 },
     Column { heading: "time to\ntrain", show: |p| p.time_to_train_min.map(minutes) },
+    Column { heading: "95 %\ninterval", show: interval },
     Column { heading: "cost\nUSD", show: |p| p.cost_usd.map(amount) },
     Column { heading: "energy\nkWh", show: |p| p.energy_kwh.map(amount) },
 ];
@@ -104,8 +107,15 @@ fn published(rows: &[PublishedPoint]) -> String {
             Quantity::TimeToTrainMin => minutes(value),
             Quantity::ScalingEfficiency => percent(100.0 * value),
             Quantity::StepMs => ms(value),
+            Quantity::Top1Percent => format!("{value:.1} %"),
         };
-        let error = row.error_percent.map(|error| format!("{error:+.1} %"));
+        let error = match row.quantity {
+            // Percent of percent nobody understands.
+            Quantity::Top1Percent => {
+                row.predicted.map(|predicted| format!("{:+.1} points", predicted - row.published))
+            }
+            _ => row.error_percent.map(|error| format!("{error:+.1} %")),
+        };
         let mut cells = vec![right(&thousands(f64::from(row.accelerators), 0))];
         cells.extend(several.then(|| Cell::new(row.series.clone().unwrap_or_default())));
         cells.extend([
@@ -174,16 +184,39 @@ pub(crate) fn thousands(value: f64, decimals: usize) -> String {
     format!("{sign}{}{point}{fraction}", groups.join(","))
 }
 
-fn ms(value: f64) -> String {
+pub(crate) fn ms(value: f64) -> String {
     thousands(value, if value >= 1000.0 { 0 } else { 2 })
 }
 
-fn amount(value: f64) -> String {
+pub(crate) fn amount(value: f64) -> String {
     thousands(value, if value >= 100.0 { 0 } else { 2 })
 }
 
 fn percent(value: f64) -> String {
     format!("{value:.1} %")
+}
+
+/// Epochs, whole ones without a fraction.
+pub(crate) fn epochs(epochs: f64) -> String {
+    if epochs.fract() == 0.0 { thousands(epochs, 0) } else { thousands(epochs, 1) }
+}
+
+/// Accuracy with half its interval, where it has one.
+fn top1(point: &Point) -> Option<String> {
+    let top1 = point.top1_percent?;
+    Some(match (point.top1_percent_low, point.top1_percent_high) {
+        (Some(low), Some(high)) if high > low => format!("{top1:.1} ± {:.1}", (high - low) / 2.0),
+        _ => format!("{top1:.1}"),
+    })
+}
+
+/// From when to when training ends.
+fn interval(point: &Point) -> Option<String> {
+    let low = minutes(point.time_to_train_min_low?);
+    Some(match point.time_to_train_min_high {
+        Some(high) => format!("{low} to {}", minutes(high)),
+        None => format!("from {low}"),
+    })
 }
 
 /// Minutes as people say them.

@@ -31,6 +31,8 @@ Exit codes: 0 good, 2 usage, 3 invalid scenario or profile, 4 measurement reject
 pub(crate) enum Command {
     /// Forecast a scenario: throughput, where each step goes, time to train, cost
     Simulate(SimulateArguments),
+    /// Search for the best plan: accelerators, batch, epochs, optimizer, all-reduce
+    Plan(PlanArguments),
     /// Time all-reduces over algorithms, ranks and sizes, every message evaluated
     Allreduce(AllreduceArguments),
     /// Compare published measurements with predictions from data sheets
@@ -113,6 +115,27 @@ pub(crate) struct SimulateArguments {
     /// The engine; all give the same to the picosecond
     #[arg(long, value_enum, default_value_t = EngineName::Folded)]
     pub(crate) engine: EngineName,
+    /// Threads; the result does not depend on them [default: one a core]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArguments {
+    /// The scenario (.toml), or - for stdin: what it sweeps or leaves open is chosen
+    pub(crate) scenario: PathBuf,
+    /// How the plan is printed
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
+    /// Draw cost against time with the frontier, and where more accelerators stop paying (.svg or .png)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plot: Option<PathBuf>,
+    /// Measured steps of each point [default: the scenario's, or 100]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) steps: Option<u32>,
+    /// The seed of all random streams [default: the scenario's, or 1]
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
     /// Threads; the result does not depend on them [default: one a core]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,

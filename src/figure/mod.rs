@@ -63,6 +63,11 @@ pub(crate) fn draw(forecasts: &[Forecast], kind: Kind) -> Result<Vec<u8>, Failur
     render(&panels::figure(forecasts), kind)
 }
 
+/// Draws a plan.
+pub(crate) fn draw_plan(_: &foretrain_sim::search::Plan, _: Kind) -> Result<Vec<u8>, Failure> {
+    Err(Failure::Runtime("not drawn yet".to_owned()))
+}
+
 /// Draws timings of all-reduces.
 pub(crate) fn draw_timings(rows: &[Timing], title: &str, kind: Kind) -> Result<Vec<u8>, Failure> {
     render(&panels::timings(rows, title), kind)

@@ -18,6 +18,8 @@ pub enum Quantity {
     ScalingEfficiency,
     /// Milliseconds of a step.
     StepMs,
+    /// Accuracy at the end, in percent.
+    Top1Percent,
 }
 
 impl std::fmt::Display for Quantity {
@@ -27,6 +29,7 @@ impl std::fmt::Display for Quantity {
             Self::TimeToTrainMin => "time to train",
             Self::ScalingEfficiency => "efficiency",
             Self::StepMs => "step ms",
+            Self::Top1Percent => "top-1",
         })
     }
 }
@@ -57,6 +60,7 @@ impl Quantity {
             Self::TimeToTrainMin => point.time_to_train_min,
             Self::ScalingEfficiency => Some(point.scaling_efficiency),
             Self::StepMs => Some(point.step_ms),
+            Self::Top1Percent => point.top1_percent,
         }
     }
 
@@ -68,7 +72,8 @@ impl Quantity {
             .scaling_efficiency
             .map(|efficiency| (Self::ScalingEfficiency, efficiency.get()));
         let step = published.step_time.map(|step| (Self::StepMs, step.as_ms()));
-        rate.or(minutes).or(efficiency).or(step)
+        let top1 = published.top1.map(|top1| (Self::Top1Percent, 100.0 * top1.get()));
+        rate.or(minutes).or(efficiency).or(step).or(top1)
     }
 }
 

@@ -203,6 +203,7 @@ fn check_published(
             point.time_to_train.is_some(),
             point.scaling_efficiency.is_some(),
             point.step_time.is_some(),
+            point.top1.is_some(),
         ];
         let item =
             document.root.get_ref().get("published").and_then(|all| all.get_ref().get(index));
@@ -211,7 +212,8 @@ fn check_published(
             Err(document.error_at(offset, Some(format!("published[{index}]")), problem))
         };
         if given.iter().filter(|given| **given).count() != 1 {
-            let quantities = "images_per_s, time_to_train, scaling_efficiency, step_time";
+            let quantities =
+                "images_per_s, time_to_train, scaling_efficiency, step_time, top1";
             return error(format!("expected exactly one of {quantities}"));
         }
         let values = [
@@ -219,6 +221,7 @@ fn check_published(
             point.time_to_train.map(|time| time.as_seconds()),
             point.scaling_efficiency.map(|efficiency| efficiency.get()),
             point.step_time.map(|time| time.as_seconds()),
+            point.top1.map(|top1| top1.get()),
         ];
         let positive = values.into_iter().flatten().all(|value| value > 0.0);
         if !positive || point.accelerators == 0 || point.relative_to == Some(0) {

@@ -482,6 +482,8 @@ pub struct PublishedSpec {
     pub relative_to: Option<u32>,
     /// One step.
     pub step_time: Option<SimDuration>,
+    /// Accuracy at the end.
+    pub top1: Option<Fraction>,
     /// Where it was published.
     pub source: String,
 }
