@@ -42,7 +42,7 @@ pub enum WarningCode {
 pub struct Warning {
     /// Its kind.
     pub code: WarningCode,
-    /// The curve it belongs to, if the scenario has several.
+    /// The curve it belongs to, if the scenario has several; the variant, if it holds for all of its curves.
     pub series: Option<String>,
     /// What it means and what to do.
     pub message: String,
@@ -104,7 +104,7 @@ fn crowds_a_node(case: &Case) -> bool {
     })
 }
 
-/// Points of one curve whose batch is not the one the anchor was measured at.
+/// Points of one variant whose batch is not the one the anchor was measured at.
 fn extrapolated(curve: &[Case]) -> Option<String> {
     if let Some((low, high)) = curve.iter().find_map(|case| case.extrapolated_batches) {
         let outside = curve.iter().filter(|case| case.extrapolated_batches.is_some());
@@ -134,20 +134,36 @@ pub(super) fn warnings(
     points: &[Point],
 ) -> Vec<Warning> {
     let mut warnings: Vec<Warning> = Vec::new();
-    for curve in cases.chunk_by(|left, right| left.series == right.series) {
-        let series = (!curve[0].series.is_empty()).then(|| curve[0].series.clone());
+    for curve in cases.chunk_by(|left, right| left.variant == right.variant) {
+        let single = curve.iter().all(|case| case.series == curve[0].series);
+        let series = if single { Some(&curve[0].series) } else { curve[0].variant.as_ref() };
+        let series = series.filter(|name| !name.is_empty()).cloned();
         if let Some(message) = extrapolated(curve) {
             warnings.push(Warning { code: WarningCode::ExtrapolatedBatch, series, message });
         }
     }
-    for case in cases {
-        let series = (!case.series.is_empty()).then(|| case.series.clone());
-        for (code, message) in of_case(case) {
-            let known = warnings.iter().any(|warning| {
-                warning.code == code && warning.series == series && warning.message == message
-            });
-            if !known {
-                warnings.push(Warning { code, series: series.clone(), message });
+    for curves in cases.chunk_by(|left, right| left.variant == right.variant) {
+        let mut found: Vec<((WarningCode, String), Vec<&str>)> = Vec::new();
+        for case in curves {
+            for said in of_case(case) {
+                match found.iter_mut().find(|(known, _)| *known == said) {
+                    Some((_, series)) if series.contains(&case.series.as_str()) => {}
+                    Some((_, series)) => series.push(&case.series),
+                    None => found.push((said, vec![&case.series])),
+                }
+            }
+        }
+        let all: BTreeSet<&str> = curves.iter().map(|case| case.series.as_str()).collect();
+        for ((code, message), series) in found {
+            // What holds for every curve of a variant is said once.
+            let whole = all.len() > 1 && series.len() == all.len();
+            let of_whom: Vec<Option<String>> = if whole {
+                vec![curves[0].variant.clone()]
+            } else {
+                series.iter().map(|name| (!name.is_empty()).then(|| (*name).to_owned())).collect()
+            };
+            for series in of_whom {
+                warnings.push(Warning { code, series, message: message.clone() });
             }
         }
     }

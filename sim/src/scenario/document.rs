@@ -212,8 +212,7 @@ fn check_published(
             Err(document.error_at(offset, Some(format!("published[{index}]")), problem))
         };
         if given.iter().filter(|given| **given).count() != 1 {
-            let quantities =
-                "images_per_s, time_to_train, scaling_efficiency, step_time, top1";
+            let quantities = "images_per_s, time_to_train, scaling_efficiency, step_time, top1";
             return error(format!("expected exactly one of {quantities}"));
         }
         let values = [

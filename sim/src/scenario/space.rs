@@ -12,7 +12,7 @@ use super::spec::{CostSpec, FusionRule, Objective, PlanSpec, ScenarioSpec};
 use super::{Overrides, sweep};
 use crate::collective::AlgorithmName;
 use crate::compute::Optimizer;
-use crate::convergence::Outcome;
+use crate::convergence::{Convergence, Outcome};
 use crate::profile::Profile;
 use crate::units::Bytes;
 
@@ -20,9 +20,9 @@ use crate::units::Bytes;
 const SETUPS_MAX: usize = 1_000_000;
 /// Batches of one accelerator that are tried; those that do not fit its memory are not counted.
 const BATCHES: [u64; 11] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
-/// Passes over ImageNet that are tried: from the shortest published trainings to the longest usual ones.
+/// Passes over ImageNet that are tried, as far as the law of accuracy was fitted.
 const EPOCHS: [f64; 12] =
-    [30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 100.0, 120.0, 150.0, 180.0, 250.0];
+    [30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 100.0, 120.0, 150.0, 200.0, 250.0];
 /// Group sizes that are tried, in nodes.
 const GROUP_NODES: [u32; 3] = [1, 2, 4];
 const MIB: u64 = 1 << 20;
@@ -301,8 +301,17 @@ impl Offer {
             let accelerators = self.accelerators[next(self.accelerators.len())];
             let name = algorithm.or(self.spec.allreduce.algorithm).unwrap_or_default();
             let group = self.groups[group_at].filter(|_| name.has_groups());
-            // Without groups all sizes are the same choice.
-            (name.has_groups() || group_at == 0).then_some(Setup {
+            // Without groups all sizes are the same choice, and alone all all-reduces are.
+            let differs = match accelerators {
+                1 => {
+                    group_at == 0
+                        && algorithm == self.algorithms[0]
+                        && threshold == self.thresholds[0]
+                        && overlap == self.overlaps[0]
+                }
+                _ => name.has_groups() || group_at == 0,
+            };
+            differs.then_some(Setup {
                 accelerators,
                 batch,
                 optimizer,
@@ -399,7 +408,10 @@ fn epochs(spec: &ScenarioSpec, swept: Vec<f64>) -> Result<Vec<Option<f64>>, Prob
         (false, _) => Ok(swept.into_iter().map(Some).collect()),
         (true, Some(epochs)) => Ok(vec![Some(epochs)]),
         (true, None) if by_target => Ok(vec![None]),
-        (true, None) if spec.convergence.is_some() => Ok(EPOCHS.map(Some).to_vec()),
+        (true, None) if spec.convergence.is_some() => {
+            let fitted = Convergence::shipped().accuracy.epochs;
+            Ok(EPOCHS.into_iter().filter(|epochs| fitted.contains(*epochs)).map(Some).collect())
+        }
         (true, None) => {
             let problem = "missing: without epochs nothing says how long training takes; give a number, or \
                            a section [convergence], with which their number is chosen by accuracy";

@@ -42,15 +42,37 @@ pub(super) fn of_one_step(case: &Case) -> Result<Option<f64>, SimulationError> {
     Ok(Some(undisturbed.mean_step_s(super::ENGINE)?))
 }
 
+/// Seconds of the mean of a few steps with jitter, the first of those that are simulated; none where
+/// one needs all of them.
+pub(super) fn of_few_steps(case: &Case) -> Result<Option<f64>, SimulationError> {
+    if case.input.is_some() || matches!(case.fusion, Fusion::Cycle { .. }) {
+        return Ok(None);
+    }
+    let mut few = case.clone();
+    few.warmup_steps = case.warmup_steps.min(1);
+    few.steps = case.steps.min(FEW);
+    Ok(Some(few.mean_step_s(super::ENGINE)?))
+}
+
+/// Steps that are few.
+const FEW: u32 = 2;
+
 /// How many times as long as the shortest of a cell a step without jitter may take whose mean with
 /// jitter might still be the shortest.
 ///
 /// Choices of a cell see the same draws of jitter, so that what it costs differs little between them:
-/// what is hidden of a late rank is at most its delay, about the variation. This is a rule of thumb and
-/// no bound; a test compares the search with an exhaustive one.
+/// what one hides of a late rank and the other does not is a part of its delay. This and
+/// [`near_in_few_steps`] are rules of thumb and no bounds; a test compares the search with an exhaustive
+/// one.
 pub(super) fn near(case: &Case) -> f64 {
-    1.0 + case.jitter.variation.max(NEAR_MIN)
+    1.0 + (0.5 * case.jitter.variation).max(NEAR_MIN)
+}
+
+/// How many times as long as the shortest of a cell the mean of a few steps may be, if that of all steps
+/// might still be the shortest.
+pub(super) fn near_in_few_steps(case: &Case) -> f64 {
+    1.0 + (0.2 * case.jitter.variation).max(NEAR_MIN)
 }
 
 /// Steps that are not the first differ a little even without jitter, since ranks end at other times.
-const NEAR_MIN: f64 = 0.005;
+const NEAR_MIN: f64 = 0.001;

@@ -6,8 +6,8 @@
 //! 1. Accuracy needs no simulation, and neither does compute: no step is shorter than its compute.
 //! 2. A step without jitter is not longer than the mean with it, since the end of a step is convex in
 //!    the times that vary (Jensen's inequality; `bound` says what is left of chance).
-//! 3. Of choices that differ in the all-reduce and its fusion only, those whose step without jitter is
-//!    longer than the shortest by more than the jitter.
+//! 3. Of choices that differ in the all-reduce and its fusion only, those whose step without jitter, or
+//!    whose first steps with it, are longer than the shortest by more than jitter makes a difference.
 //! 4. All else is simulated as `simulate` does.
 //!
 //! The best bounds come first, so that good choices rule out the others early, and in batches of a fixed
@@ -45,7 +45,7 @@ pub struct Effort {
     pub ruled_out_by_accuracy: u64,
     /// Of these, ruled out by what compute alone takes.
     pub ruled_out_by_compute: u64,
-    /// Of these, ruled out by a step without jitter.
+    /// Of these, ruled out by a step without jitter, or by few with it.
     pub ruled_out_by_a_step: u64,
     /// Of these, simulated as `simulate` does.
     pub simulated: u64,

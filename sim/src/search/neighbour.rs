@@ -140,6 +140,10 @@ fn others(offer: &Offer, best: &Planned) -> Vec<Other> {
             add("optimizer", best.optimizer.to_string(), optimizer.to_string(), other, given);
         }
     }
+    if best.accelerators == 1 {
+        // Nothing is all-reduced.
+        return others;
+    }
     for algorithm in offer.algorithms.iter().flatten() {
         if Some(*algorithm) != setup.algorithm {
             // The first group size, where the best's algorithm has none.

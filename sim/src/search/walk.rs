@@ -133,8 +133,9 @@ impl<'a> Walk<'a> {
 
     /// The cell, looked at as far as it takes to rule it out, or to know its best choice.
     ///
-    /// Which choice of a cell is best is told by a step without jitter, unless others are near it:
-    /// those are simulated, all with the same draws of jitter.
+    /// Which choice of a cell is best is told by a step without jitter, among those that are near it by a
+    /// few with jitter, and among those that are near then by as many as `simulate` takes; all choices see
+    /// the same draws of jitter.
     pub(super) fn looked(
         &self,
         cell: &Cell,
@@ -144,30 +145,43 @@ impl<'a> Walk<'a> {
         if cell.best.is_some() || cell.bounds.iter().all(ruled_out) {
             return Ok(cell);
         }
-        let mut steps = Vec::with_capacity(cell.choices.len());
-        for choice in &cell.choices {
+        let mut running = Vec::with_capacity(cell.choices.len());
+        for choice in &mut cell.choices {
+            choice.seen = Seen::Step;
             // It was resolved before.
             let Ok(case) = self.offer.case(&choice.setup) else { continue };
-            steps.push((bound::of_one_step(&case)?, case));
+            let at_least = bound::of_one_step(&case)?;
+            running.push(Running { choice, case, step_s: at_least });
         }
-        let least = steps.iter().filter_map(|(step, _)| *step).fold(f64::INFINITY, f64::min);
-        let mut best: Option<(f64, Vec<Planned>)> = None;
-        for (choice, (step, case)) in cell.choices.iter_mut().zip(&steps) {
-            choice.seen = Seen::Step;
-            let evaluation_s = evaluation_s(case)?;
-            if let Some(step_s) = step {
-                let at_least = step_s * bound::certain(case);
-                let mut bounds =
-                    cell.ends.iter().map(|end| measure(case, end, at_least, evaluation_s));
-                if *step_s > least * bound::near(case) || bounds.all(|bound| ruled_out(&bound)) {
-                    continue;
-                }
+        keep_near(&mut running, bound::near);
+        // What of the cell is left may be ruled out as a whole.
+        let mut kept = Vec::with_capacity(running.len());
+        for run in running {
+            let evaluation_s = evaluation_s(&run.case)?;
+            let may_matter = run.step_s.is_none_or(|step_s| {
+                let at_least = step_s * bound::certain(&run.case);
+                let bound = |end| measure(&run.case, end, at_least, evaluation_s);
+                !cell.ends.iter().all(|end| ruled_out(&bound(end)))
+            });
+            if may_matter {
+                kept.push((run, evaluation_s));
             }
+        }
+        if kept.len() > 1 {
+            for (run, _) in &mut kept {
+                run.step_s = bound::of_few_steps(&run.case)?;
+            }
+            let near = bound::near_in_few_steps;
+            let least = least(kept.iter().map(|(run, _)| run));
+            kept.retain(|(run, _)| run.step_s.is_none_or(|step| step <= least * near(&run.case)));
+        }
+        let mut best: Option<(f64, Vec<Planned>)> = None;
+        for (Running { choice, case, .. }, evaluation_s) in kept {
             let step_s = case.mean_step_s(super::ENGINE)?;
             choice.seen = Seen::Simulated;
             let of = (self.at, choice.setup);
             let planned: Vec<Planned> =
-                cell.ends.iter().map(|end| planned(case, of, end, step_s, evaluation_s)).collect();
+                cell.ends.iter().map(|end| planned(&case, of, end, step_s, evaluation_s)).collect();
             let total = planned.iter().map(|planned| planned.time_to_train_min).sum::<f64>();
             if best.as_ref().is_none_or(|(least, _)| total < *least) {
                 best = Some((total, planned));
@@ -176,6 +190,25 @@ impl<'a> Walk<'a> {
         cell.best = best.map(|(_, planned)| planned);
         Ok(cell)
     }
+}
+
+/// A choice of a cell that may yet be its best.
+struct Running<'a> {
+    choice: &'a mut Choice,
+    case: Case,
+    /// Seconds of a step, as far as it was looked at; none if that cannot be told from few steps.
+    step_s: Option<f64>,
+}
+
+/// The shortest step that is known.
+fn least<'a, 'b: 'a>(running: impl Iterator<Item = &'a Running<'b>>) -> f64 {
+    running.filter_map(|run| run.step_s).fold(f64::INFINITY, f64::min)
+}
+
+/// Leaves those whose step is at most `near` times as long as the shortest.
+fn keep_near(running: &mut Vec<Running<'_>>, near: impl Fn(&Case) -> f64) {
+    let least = least(running.iter());
+    running.retain(|run| run.step_s.is_none_or(|step_s| step_s <= least * near(&run.case)));
 }
 
 impl Cell {
