@@ -1,5 +1,7 @@
 //! What a scenario asks of accuracy: epochs to a target, or the accuracy after given epochs.
 
+use std::sync::LazyLock;
+
 use super::machine::InputSource;
 use super::problem::Problem;
 use super::spec::ScenarioSpec;
@@ -9,7 +11,7 @@ use crate::convergence::{
     Recipe, Training,
 };
 use crate::profile::Profile;
-use crate::workload::{Network, NetworkName};
+use crate::workload::{Network, NetworkName, Shape};
 
 /// The published laws are of ImageNet; training sets within this part of its size are taken for it.
 const SAME_IMAGES: f64 = 0.01;
@@ -152,23 +154,28 @@ fn critical_batch(
     }
 }
 
+/// The networks that published laws are of, by what tells networks apart. They are built once: a search
+/// asks thousands of times.
+fn known_networks() -> &'static [(Model, (Shape, u64)); 3] {
+    static KNOWN: LazyLock<[(Model, (Shape, u64)); 3]> = LazyLock::new(|| {
+        [
+            (Model::Resnet50, NetworkName::Resnet50),
+            (Model::Alexnet, NetworkName::Alexnet),
+            (Model::AlexnetBn, NetworkName::AlexnetBn),
+        ]
+        .map(|(model, name)| {
+            let network = name.network();
+            (model, (network.input_shape(), network.parameter_count()))
+        })
+    });
+    &KNOWN
+}
+
 /// The recipe in the words of the published laws; none where they are of no such network.
 fn recipe(spec: &ScenarioSpec, trained: &Trained<'_>) -> Option<Recipe> {
     let asked = spec.convergence.as_ref()?;
-    let is = |name: NetworkName| {
-        let known = name.network();
-        known.input_shape() == trained.network.input_shape()
-            && known.parameter_count() == trained.network.parameter_count()
-    };
-    let model = if is(NetworkName::Resnet50) {
-        Model::Resnet50
-    } else if is(NetworkName::Alexnet) {
-        Model::Alexnet
-    } else if is(NetworkName::AlexnetBn) {
-        Model::AlexnetBn
-    } else {
-        return None;
-    };
+    let shape = (trained.network.input_shape(), trained.network.parameter_count());
+    let (model, _) = known_networks().iter().find(|(_, known)| *known == shape)?;
     let optimizer = match trained.optimizer {
         Optimizer::Momentum => convergence::Optimizer::Momentum,
         Optimizer::Lars => convergence::Optimizer::Lars,
@@ -179,7 +186,7 @@ fn recipe(spec: &ScenarioSpec, trained: &Trained<'_>) -> Option<Recipe> {
         Precision::Fp16Mixed | Precision::Bf16Mixed => convergence::Precision::Half,
     };
     Some(Recipe {
-        model,
+        model: *model,
         optimizer,
         warm_up: asked.warm_up.unwrap_or(true),
         decay_on_bias_and_norm: asked.decay_bias_and_batch_norm.unwrap_or(false),

@@ -13,6 +13,8 @@ mod resnet;
 pub use cost::{NodeCost, Traffic};
 pub use network::{Network, Node, NodeIndex, Operation, ParameterTensor, Shape};
 
+use std::sync::OnceLock;
+
 use self::alexnet::Normalisation;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -39,13 +41,16 @@ impl NetworkName {
     /// The architecture, for ImageNet.
     #[must_use]
     pub fn network(self) -> Network {
-        let architecture = match self {
-            Self::Resnet50 => Architecture::Resnet50,
-            Self::Resnet18 => Architecture::Resnet18,
-            Self::Alexnet => Architecture::Alexnet,
-            Self::AlexnetBn => Architecture::AlexnetBn { after_pool5: true },
+        // Built once each: a search resolves thousands of points.
+        static BUILT: [OnceLock<Network>; 4] = [const { OnceLock::new() }; 4];
+        let (place, architecture) = match self {
+            Self::Resnet50 => (0, Architecture::Resnet50),
+            Self::Resnet18 => (1, Architecture::Resnet18),
+            Self::Alexnet => (2, Architecture::Alexnet),
+            Self::AlexnetBn => (3, Architecture::AlexnetBn { after_pool5: true }),
         };
-        architecture.network(architecture.published_size())
+        let build = || architecture.network(architecture.published_size());
+        BUILT[place].get_or_init(build).clone()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The graph of a network: nodes in forward order, shapes per image, parameter tensors.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// A tensor's shape for one image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,7 +141,8 @@ impl Node {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
     name: Cow<'static, str>,
-    nodes: Vec<Node>,
+    /// Shared between clones: points of a sweep are many, and networks few.
+    nodes: Arc<Vec<Node>>,
 }
 
 impl Network {
@@ -153,7 +155,7 @@ impl Network {
             output_shape: input,
             parameters: Vec::new(),
         };
-        Self { name: Cow::Borrowed(name), nodes: vec![node] }
+        Self { name: Cow::Borrowed(name), nodes: Arc::new(vec![node]) }
     }
 
     /// A network of which only measurements are known: what its layers are called, and their
@@ -163,14 +165,15 @@ impl Network {
         let mut network = Self::new("", input);
         network.name = Cow::Owned(name.to_owned());
         for (name, parameters) in layers {
-            network.nodes.push(Node {
+            let node = Node {
                 name,
                 operation: Operation::Measured,
                 inputs: vec![network.last()],
                 input_shape: input,
                 output_shape: input,
                 parameters,
-            });
+            };
+            Arc::make_mut(&mut network.nodes).push(node);
         }
         network
     }
@@ -236,7 +239,7 @@ impl Network {
         inputs: &[NodeIndex],
     ) -> NodeIndex {
         let input = self.nodes[inputs[0].0].output_shape;
-        self.nodes.push(Node {
+        Arc::make_mut(&mut self.nodes).push(Node {
             name: name.to_owned(),
             operation,
             inputs: inputs.to_vec(),
