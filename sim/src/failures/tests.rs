@@ -55,7 +55,7 @@ fn optima_by_hand() {
     // δ = 5 min, M = 24 h: Young √(2·300·86400) = 7200 s; Daly 7200·(1 + 1/72 + 1/5184) − 300.
     assert_eq!(young_interval_s(300.0, 86_400.0), 7200.0);
     let daly = daly_interval_s(300.0, 86_400.0);
-    assert!((daly - 7001.388_888_9).abs() < 1e-6, "{daly}");
+    assert!((daly - 7_001.388_888_9).abs() < 1e-6, "{daly}");
     assert!((best_interval_s(300.0, 86_400.0) / daly - 1.0).abs() < 1e-4);
     assert_eq!(daly_interval_s(300.0, 100.0), 100.0);
 }

@@ -4,11 +4,14 @@
 //! and read back for plots. Points are independent and may run on several threads; their order and
 //! every byte of the result are the same whatever the number of threads.
 
+mod bill;
 mod compare;
 mod explain;
 mod point;
 mod warning;
 
+#[cfg(test)]
+mod bill_tests;
 #[cfg(test)]
 mod tests;
 

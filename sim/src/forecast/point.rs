@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::bill::bill;
 use super::{Engine, Explanation, ForecastError};
 use crate::collective::{LinkUse, Method};
-use crate::cost::{cost_usd, energy_kwh};
 use crate::fusion::Fusion;
 use crate::jitter::Jitter;
 use crate::network::{EdgeUse, LinkId};
@@ -70,17 +70,44 @@ pub struct Point {
     pub links: Vec<LinkUse>,
     /// Passes over the training set.
     pub epochs: Option<f64>,
-    /// From the first step to the last evaluation.
+    /// From the first step to the last evaluation; with failures, the mean of what it takes with
+    /// checkpoints, lost work and restarts.
     pub time_to_train_min: Option<f64>,
+    /// How much of that is training that no failure undid, of a long run if `epochs` are not given; 0
+    /// for a run that would not end.
+    #[serde(default)]
+    pub goodput_percent: Option<f64>,
+    /// Failures in that time, on average.
+    #[serde(default)]
+    pub interruptions: Option<f64>,
+    /// What checkpoints and failures add to the training itself, on average; in `time_to_train_min`.
+    #[serde(default)]
+    pub lost_min: Option<f64>,
+    /// Its lower bound: 95 % of runs are between both.
+    #[serde(default)]
+    pub lost_min_low: Option<f64>,
+    /// Its upper bound.
+    #[serde(default)]
+    pub lost_min_high: Option<f64>,
+    /// Training between checkpoints.
+    #[serde(default)]
+    pub checkpoint_interval_min: Option<f64>,
+    /// The optimum of it by Young (1974).
+    #[serde(default)]
+    pub checkpoint_interval_young_min: Option<f64>,
+    /// The optimum of it by Daly (2006).
+    #[serde(default)]
+    pub checkpoint_interval_daly_min: Option<f64>,
     /// Final accuracy (no model in this version).
     pub top1_percent: Option<f64>,
     /// Its lower bound.
     pub top1_percent_low: Option<f64>,
     /// Its upper bound.
     pub top1_percent_high: Option<f64>,
-    /// The price of the run.
+    /// The price of the run: of all accelerators, for all of `time_to_train_min`.
     pub cost_usd: Option<f64>,
-    /// Its energy at full power.
+    /// Its energy, at full power while accelerators compute, and at idle power, where that is known,
+    /// otherwise.
     pub energy_kwh: Option<f64>,
     /// Why it is slower than perfect scaling, where that was asked for ([`super::explain`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -138,9 +165,8 @@ pub(super) fn point(case: &Case, engine: Engine) -> Result<Point, ForecastError>
     let images_per_s = case.global_batch as f64 / step_s;
     let percent_of_step = |seconds: f64| 100.0 * seconds / step_s;
     let links = LinkUse::hottest(link_uses(case, &buckets, &edges, step_s)?);
-    let time_to_train_min = time_to_train_min(case, step_s)?;
-    let hours = time_to_train_min.map(|minutes| minutes / 60.0);
-    let cost = case.cost.zip(hours);
+    let busy = summary.compute_ms / summary.step_ms;
+    let bill = bill(case, training_s(case, step_s)?, busy);
     Ok(Point {
         variant: case.variant.clone(),
         series: case.series.clone(),
@@ -168,17 +194,20 @@ pub(super) fn point(case: &Case, engine: Engine) -> Result<Point, ForecastError>
         },
         links,
         epochs: case.epochs,
-        time_to_train_min,
+        time_to_train_min: bill.time_to_train_min,
+        goodput_percent: bill.goodput_percent,
+        interruptions: bill.interruptions,
+        lost_min: bill.lost_min,
+        lost_min_low: bill.lost_min_low,
+        lost_min_high: bill.lost_min_high,
+        checkpoint_interval_min: bill.checkpoint_interval_min,
+        checkpoint_interval_young_min: bill.checkpoint_interval_young_min,
+        checkpoint_interval_daly_min: bill.checkpoint_interval_daly_min,
         top1_percent: None,
         top1_percent_low: None,
         top1_percent_high: None,
-        cost_usd: cost.and_then(|(rates, hours)| {
-            Some(cost_usd(case.accelerators, hours, rates.usd_per_accelerator_hour?))
-        }),
-        // No accelerator runs on nothing: its power is not known.
-        energy_kwh: cost.filter(|(rates, _)| rates.watts_per_accelerator > 0.0).map(
-            |(rates, hours)| energy_kwh(case.accelerators, hours, rates.watts_per_accelerator),
-        ),
+        cost_usd: bill.cost_usd,
+        energy_kwh: bill.energy_kwh,
         explanation: None,
     })
 }
@@ -224,10 +253,10 @@ fn link_uses(
     Ok(LinkUse::of_loads(&case.network, &loads, step_s))
 }
 
-/// Epochs of training, and the evaluations.
-fn time_to_train_min(case: &Case, step_s: f64) -> Result<Option<f64>, ForecastError> {
+/// Seconds of epochs of training, and the evaluations.
+fn training_s(case: &Case, step_s: f64) -> Result<Option<f64>, ForecastError> {
     let Some(epochs) = case.epochs else { return Ok(None) };
     let evaluations = case.evaluations();
     let evaluation_s = if evaluations > 0.0 { case.evaluation_s()? } else { 0.0 };
-    Ok(Some((epochs * case.epoch_s(step_s) + evaluations * evaluation_s) / 60.0))
+    Ok(Some(epochs * case.epoch_s(step_s) + evaluations * evaluation_s))
 }

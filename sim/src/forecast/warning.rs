@@ -26,6 +26,8 @@ pub enum WarningCode {
     ArithmeticInFp32,
     /// A cost was asked for, but no price is known.
     NoPrice,
+    /// Failures come faster than training goes on.
+    NeverEnds,
     /// The profile was doubtful to calibration.
     Profile,
     /// A published measurement fits no point.
@@ -129,6 +131,15 @@ pub(super) fn warnings(
                 warnings.push(Warning { code, series: series.clone(), message });
             }
         }
+    }
+    for point in points.iter().filter(|point| point.goodput_percent == Some(0.0)) {
+        let series = (!point.series.is_empty()).then(|| point.series.clone());
+        let message = format!(
+            "a run on {} nodes would not end: failures come faster than it restarts and reaches the \
+             next checkpoint; look at failures",
+            point.nodes
+        );
+        warnings.push(Warning { code: WarningCode::NeverEnds, series, message });
     }
     for spec in published {
         if !points.iter().any(|point| compare::fits(spec, point)) {

@@ -7,8 +7,10 @@
 
 mod anchored;
 mod carried;
+mod cost;
 mod device;
 mod document;
+mod failures;
 mod fusion;
 mod input;
 mod interconnect;
@@ -27,11 +29,12 @@ mod sweep;
 mod tests;
 
 pub use crate::located::LocatedError as ScenarioError;
+pub use cost::CostRates;
 pub use document::text_hash;
 pub use input::InputRates;
 pub use machine::InputSource;
 pub use names::{GradientPrecision, LinkName};
-pub use resolve::{Case, CostRates};
+pub use resolve::Case;
 pub use running::SimulationError;
 pub use spec::schema;
 

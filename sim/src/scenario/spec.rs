@@ -7,6 +7,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use super::failures::FailuresSpec;
 use super::names::{GradientPrecision, LinkName};
 use crate::collective::nccl::NcclVersion;
 use crate::collective::{AlgorithmName, Between, Inside};
@@ -51,6 +52,8 @@ pub struct ScenarioSpec {
     pub jitter: Option<JitterSpec>,
     /// What it costs; without it, cost and energy are not forecast.
     pub cost: Option<CostSpec>,
+    /// What fails, and how training goes on; without it, nothing fails and no checkpoint is written.
+    pub failures: Option<FailuresSpec>,
     /// How long to simulate.
     #[serde(default)]
     pub simulation: SimulationSpec,
@@ -316,9 +319,11 @@ pub struct SlowRankSpec {
 pub struct CostSpec {
     /// One accelerator for one hour; the catalogue's by default.
     pub price: Option<Price>,
-    /// What one accelerator and its share of the node draw; the node's or else the board's
-    /// datasheet power by default.
+    /// What one accelerator and its share of the node draw while it computes; the node's or else the
+    /// board's datasheet power by default.
     pub power: Option<Power>,
+    /// The same while it does not compute; `power` by default, which makes the energy an upper bound.
+    pub idle_power: Option<Power>,
 }
 
 /// How long to simulate.
@@ -389,6 +394,8 @@ pub struct VariantSpec {
     pub jitter: Option<JitterSpec>,
     /// What it costs.
     pub cost: Option<CostSpec>,
+    /// What fails, and how training goes on.
+    pub failures: Option<FailuresSpec>,
     /// Values to run through.
     pub sweep: Option<SweepSpec>,
 }
