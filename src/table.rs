@@ -14,7 +14,7 @@ struct Column {
     show: fn(&Point) -> Option<String>,
 }
 
-const COLUMNS: [Column; 17] = [
+const COLUMNS: [Column; 19] = [
     Column { heading: "accele-\nrators", show: |p| Some(thousands(f64::from(p.accelerators), 0)) },
     Column { heading: "batch\neach", show: |p| Some(p.per_accelerator_batch.to_string()) },
     Column { heading: "global\nbatch", show: |p| Some(thousands(p.global_batch as f64, 0)) },
@@ -30,6 +30,8 @@ const COLUMNS: [Column; 17] = [
     Column { heading: "CPU\nbusy", show: |p| p.input_cpu_busy_percent.map(percent) },
     Column { heading: "busiest\nlink", show: |p| p.network_busy_percent.map(percent) },
     Column { heading: "time to\ntrain", show: |p| p.time_to_train_min.map(minutes) },
+    Column { heading: "good-\nput", show: |p| p.goodput_percent.map(percent) },
+    Column { heading: "check-\npoints", show: |p| p.checkpoint_interval_min.map(minutes) },
     Column { heading: "cost\nUSD", show: |p| p.cost_usd.map(amount) },
     Column { heading: "energy\nkWh", show: |p| p.energy_kwh.map(amount) },
 ];
