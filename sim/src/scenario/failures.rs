@@ -102,3 +102,7 @@ fn sources(spec: &FailuresSpec) -> Vec<InputSource> {
     sources.push(InputSource { what: "checkpoints", value: format!("{every}, {time} each"), from });
     sources
 }
+
+#[cfg(test)]
+#[path = "failures_tests.rs"]
+mod tests;
