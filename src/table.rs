@@ -14,7 +14,7 @@ struct Column {
     show: fn(&Point) -> Option<String>,
 }
 
-const COLUMNS: [Column; 20] = [
+const COLUMNS: [Column; 22] = [
     Column { heading: "accele-\nrators", show: |p| Some(thousands(f64::from(p.accelerators), 0)) },
     Column { heading: "batch\neach", show: |p| Some(p.per_accelerator_batch.to_string()) },
     Column { heading: "global\nbatch", show: |p| Some(thousands(p.global_batch as f64, 0)) },
@@ -33,6 +33,8 @@ const COLUMNS: [Column; 20] = [
     Column { heading: "top-1\n%", show: top1 },
     Column { heading: "time to\ntrain", show: |p| p.time_to_train_min.map(minutes) },
     Column { heading: "95 %\ninterval", show: interval },
+    Column { heading: "good-\nput", show: |p| p.goodput_percent.map(percent) },
+    Column { heading: "check-\npoints", show: |p| p.checkpoint_interval_min.map(minutes) },
     Column { heading: "cost\nUSD", show: |p| p.cost_usd.map(amount) },
     Column { heading: "energy\nkWh", show: |p| p.energy_kwh.map(amount) },
 ];

@@ -95,7 +95,7 @@
 //! | question, and one training step | [`scenario`] · [`step`] |
 //! | what travels together | [`fusion`] |
 //! | what was measured | [`profile`] |
-//! | models | [`collective`] · [`compute`] · [`convergence`] · [`jitter`] · [`cost`] |
+//! | models | [`collective`] · [`compute`] · [`convergence`] · [`jitter`] · [`failures`] · [`cost`] |
 //! | ground | [`network`] · [`engine`] · [`workload`] · [`catalogue`] · [`recording`] |
 //! | cellar | [`units`] · [`random`] · [`located`] |
 
@@ -107,6 +107,7 @@ pub mod compute;
 pub mod convergence;
 pub mod cost;
 pub mod engine;
+pub mod failures;
 pub mod forecast;
 pub mod fusion;
 pub mod jitter;

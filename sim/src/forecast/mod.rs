@@ -4,6 +4,7 @@
 //! and read back for plots. Points are independent and may run on several threads; their order and
 //! every byte of the result are the same whatever the number of threads.
 
+mod bill;
 mod compare;
 mod explain;
 mod interval;
@@ -11,8 +12,11 @@ mod point;
 mod warning;
 
 #[cfg(test)]
+mod bill_tests;
+#[cfg(test)]
 mod tests;
 
+pub(crate) use bill::minutes;
 pub use compare::{PublishedPoint, Quantity};
 pub use explain::{ExplainedPart, Explanation, Part, explain};
 pub use point::Point;

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::bill::bill;
 use super::interval::Ends;
 use super::{Engine, Explanation, ForecastError};
 use crate::collective::{LinkUse, Method};
-use crate::cost::{cost_usd, energy_kwh};
 use crate::fusion::Fusion;
 use crate::jitter::Jitter;
 use crate::network::{EdgeUse, LinkId};
@@ -77,15 +77,41 @@ pub struct Point {
     /// Its upper end; null where the target may never be reached.
     #[serde(default)]
     pub epochs_high: Option<f64>,
-    /// From the first step to the last evaluation.
+    /// From the first step to the last evaluation; with failures, the mean of what it takes with
+    /// checkpoints, lost work and restarts.
     pub time_to_train_min: Option<f64>,
-    /// The lower end of its interval of 95 %, of epochs and of throughput; only where accuracy is asked
-    /// for.
+    /// The lower end of its interval of 95 %, of epochs, throughput and failures; only
+    /// where accuracy is asked for.
     #[serde(default)]
     pub time_to_train_min_low: Option<f64>,
     /// Its upper end; null where the target may never be reached.
     #[serde(default)]
     pub time_to_train_min_high: Option<f64>,
+    /// How much of the time to train is training that no failure undid, of a long run if `epochs` are not given; 0
+    /// for a run that would not end.
+    #[serde(default)]
+    pub goodput_percent: Option<f64>,
+    /// Failures in that time, on average.
+    #[serde(default)]
+    pub interruptions: Option<f64>,
+    /// What checkpoints and failures add to the training itself, on average; in `time_to_train_min`.
+    #[serde(default)]
+    pub lost_min: Option<f64>,
+    /// Its lower bound: 95 % of runs are between both.
+    #[serde(default)]
+    pub lost_min_low: Option<f64>,
+    /// Its upper bound.
+    #[serde(default)]
+    pub lost_min_high: Option<f64>,
+    /// Training between checkpoints.
+    #[serde(default)]
+    pub checkpoint_interval_min: Option<f64>,
+    /// The optimum of it by Young (1974).
+    #[serde(default)]
+    pub checkpoint_interval_young_min: Option<f64>,
+    /// The optimum of it by Daly (2006).
+    #[serde(default)]
+    pub checkpoint_interval_daly_min: Option<f64>,
     /// Accuracy at the end: as forecast, or as the target demands.
     pub top1_percent: Option<f64>,
     /// The lower end of its interval of 95 %; the target itself where training stops at it.
@@ -95,9 +121,10 @@ pub struct Point {
     /// The batch at which twice as many epochs are needed as of small ones, in images.
     #[serde(default)]
     pub critical_batch: Option<f64>,
-    /// The price of the run.
+    /// The price of the run: of all accelerators, for all of `time_to_train_min`.
     pub cost_usd: Option<f64>,
-    /// Its energy at full power.
+    /// Its energy, at full power while accelerators compute, and at idle power, where that is known,
+    /// otherwise.
     pub energy_kwh: Option<f64>,
     /// Why it is slower than perfect scaling, where that was asked for ([`super::explain`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -155,10 +182,9 @@ pub(super) fn point(case: &Case, engine: Engine) -> Result<Point, ForecastError>
     let images_per_s = case.global_batch as f64 / step_s;
     let percent_of_step = |seconds: f64| 100.0 * seconds / step_s;
     let links = LinkUse::hottest(link_uses(case, &buckets, &edges, step_s)?);
-    let time_to_train_min = time_to_train_min(case, step_s)?;
-    let hours = time_to_train_min.map(|minutes| minutes / 60.0);
-    let cost = case.cost.zip(hours);
-    let outcome = Ends::of(case, time_to_train_min);
+    let busy = summary.compute_ms / summary.step_ms;
+    let bill = bill(case, training_s(case, step_s)?, busy);
+    let outcome = Ends::of(case, &bill);
     Ok(Point {
         variant: case.variant.clone(),
         series: case.series.clone(),
@@ -188,20 +214,23 @@ pub(super) fn point(case: &Case, engine: Engine) -> Result<Point, ForecastError>
         epochs: case.epochs,
         epochs_low: outcome.epochs_low,
         epochs_high: outcome.epochs_high,
-        time_to_train_min,
+        time_to_train_min: bill.time_to_train_min,
         time_to_train_min_low: outcome.minutes_low,
         time_to_train_min_high: outcome.minutes_high,
         top1_percent: outcome.top1.map(|top1| top1.value),
         top1_percent_low: outcome.top1.map(|top1| top1.low),
         top1_percent_high: outcome.top1.map(|top1| top1.high),
         critical_batch: case.outcome.as_ref().map(|outcome| outcome.critical_batch.images),
-        cost_usd: cost.and_then(|(rates, hours)| {
-            Some(cost_usd(case.accelerators, hours, rates.usd_per_accelerator_hour?))
-        }),
-        // No accelerator runs on nothing: its power is not known.
-        energy_kwh: cost.filter(|(rates, _)| rates.watts_per_accelerator > 0.0).map(
-            |(rates, hours)| energy_kwh(case.accelerators, hours, rates.watts_per_accelerator),
-        ),
+        goodput_percent: bill.goodput_percent,
+        interruptions: bill.interruptions,
+        lost_min: bill.lost_min,
+        lost_min_low: bill.lost_min_low,
+        lost_min_high: bill.lost_min_high,
+        checkpoint_interval_min: bill.checkpoint_interval_min,
+        checkpoint_interval_young_min: bill.checkpoint_interval_young_min,
+        checkpoint_interval_daly_min: bill.checkpoint_interval_daly_min,
+        cost_usd: bill.cost_usd,
+        energy_kwh: bill.energy_kwh,
         explanation: None,
     })
 }
@@ -247,10 +276,10 @@ fn link_uses(
     Ok(LinkUse::of_loads(&case.network, &loads, step_s))
 }
 
-/// Epochs of training, and the evaluations.
-fn time_to_train_min(case: &Case, step_s: f64) -> Result<Option<f64>, ForecastError> {
+/// Seconds of epochs of training, and the evaluations.
+fn training_s(case: &Case, step_s: f64) -> Result<Option<f64>, ForecastError> {
     let Some(epochs) = case.epochs else { return Ok(None) };
     let evaluations = case.evaluations();
     let evaluation_s = if evaluations > 0.0 { case.evaluation_s()? } else { 0.0 };
-    Ok(Some(case.minutes(epochs, step_s, evaluation_s)))
+    Ok(Some(case.training_s(epochs, step_s, evaluation_s)))
 }

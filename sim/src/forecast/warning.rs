@@ -31,6 +31,8 @@ pub enum WarningCode {
     AccuracyExtrapolated,
     /// No number of epochs reaches the target accuracy.
     TargetNotReached,
+    /// Failures come faster than training goes on.
+    NeverEnds,
     /// The profile was doubtful to calibration.
     Profile,
     /// A published measurement fits no point.
@@ -166,6 +168,15 @@ pub(super) fn warnings(
                 warnings.push(Warning { code, series, message: message.clone() });
             }
         }
+    }
+    for point in points.iter().filter(|point| point.goodput_percent == Some(0.0)) {
+        let series = (!point.series.is_empty()).then(|| point.series.clone());
+        let message = format!(
+            "a run on {} nodes would not end: failures come faster than it restarts and reaches the \
+             next checkpoint; look at failures",
+            point.nodes
+        );
+        warnings.push(Warning { code: WarningCode::NeverEnds, series, message });
     }
     for spec in published {
         if !points.iter().any(|point| compare::fits(spec, point)) {

@@ -8,8 +8,10 @@
 mod anchored;
 mod carried;
 mod convergence;
+mod cost;
 mod device;
 mod document;
+mod failures;
 mod fusion;
 mod input;
 mod interconnect;
@@ -31,11 +33,12 @@ mod convergence_tests;
 mod tests;
 
 pub use crate::located::LocatedError as ScenarioError;
+pub use cost::CostRates;
 pub use document::text_hash;
 pub use input::InputRates;
 pub use machine::InputSource;
 pub use names::{GradientPrecision, LinkName};
-pub use resolve::{Case, CostRates};
+pub use resolve::Case;
 pub use running::SimulationError;
 pub use space::{Batch, Goals, Offer, Setup, Space};
 pub use spec::schema;

@@ -2,7 +2,9 @@
 
 use super::anchored;
 use super::convergence;
+use super::cost::{self, CostRates};
 use super::device;
+use super::failures;
 use super::fusion;
 use super::input::{InputRates, input};
 use super::limits::{check_work, schedule_problem};
@@ -17,6 +19,7 @@ use crate::collective::{
 
 use crate::compute::{Anchor, ComputeTimes, Device, Optimizer, Precision};
 use crate::convergence::Outcome;
+use crate::failures::Failures;
 use crate::fusion::Fusion;
 use crate::jitter::{Jitter, SlowRank};
 use crate::network::{Interconnect, Rank};
@@ -33,15 +36,6 @@ const STEPS_MAX: u32 = 1_000_000;
 const WARMUP_STEPS: u32 = 5;
 const EPOCHS_MAX: f64 = 1e6;
 const SLOW_MAX: f64 = 1000.0;
-
-/// Prices and power.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct CostRates {
-    /// USD for one accelerator for one hour.
-    pub usd_per_accelerator_hour: Option<f64>,
-    /// Watts of one accelerator with its share of the node.
-    pub watts_per_accelerator: f64,
-}
 
 /// One point, with everything needed to simulate it.
 #[derive(Debug, Clone)]
@@ -113,6 +107,8 @@ pub struct Case {
     pub evaluation_start: SimDuration,
     /// Prices and power, if cost is asked for.
     pub cost: Option<CostRates>,
+    /// What fails and when checkpoints are written, if that is asked for.
+    pub failures: Option<Failures>,
     /// Measured steps.
     pub steps: u32,
     /// Steps before those.
@@ -239,6 +235,9 @@ pub(super) fn case(
     let outcome = convergence::outcome(spec, profile, &trained, given)?;
     let (outcome, outcome_sources) = outcome.unzip();
     sources.extend(outcome_sources.unwrap_or_default());
+    let (cost, cost_sources) = cost::rates(spec, &machine)?;
+    let (failures, failure_sources) = failures::failures(spec.failures.as_ref(), nodes)?;
+    sources.extend(cost_sources.into_iter().chain(failure_sources));
     let mut case = Case {
         variant: variant.map(str::to_owned),
         series,
@@ -280,21 +279,8 @@ pub(super) fn case(
         last_batch: training.last_batch.unwrap_or_default(),
         epoch_start: training.epoch_start.unwrap_or(SimDuration::ZERO),
         evaluation_start: training.evaluation_start.unwrap_or(SimDuration::ZERO),
-        cost: spec.cost.as_ref().map(|cost| {
-            let accelerator = &machine.accelerator;
-            let node_share = machine.node.and_then(|node| {
-                let power = node.node_power?.get();
-                Some(power / f64::from(node.accelerators.max(1)))
-            });
-            let board = accelerator.board_power.get();
-            CostRates {
-                usd_per_accelerator_hour: cost
-                    .price
-                    .or(accelerator.price_per_hour)
-                    .map(|price| price.get()),
-                watts_per_accelerator: cost.power.map_or(node_share.unwrap_or(board), |p| p.get()),
-            }
-        }),
+        cost,
+        failures,
         model,
         steps,
         warmup_steps,

@@ -156,10 +156,11 @@ impl Case {
         self.evaluate_every_epochs.map_or(0.0, |every| (epochs / f64::from(every)).ceil())
     }
 
-    /// Minutes of so many epochs, of steps of `step_s`, with their evaluations of `evaluation_s`.
+    /// Seconds of so many epochs, of steps of `step_s`, with their evaluations of `evaluation_s`;
+    /// without what failures cost.
     #[must_use]
-    pub fn minutes(&self, epochs: f64, step_s: f64, evaluation_s: f64) -> f64 {
-        (epochs * self.epoch_s(step_s) + self.evaluations_in(epochs) * evaluation_s) / 60.0
+    pub fn training_s(&self, epochs: f64, step_s: f64, evaluation_s: f64) -> f64 {
+        epochs * self.epoch_s(step_s) + self.evaluations_in(epochs) * evaluation_s
     }
 
     /// Seconds of an evaluation: its start, forward passes over its images, spread over all ranks, and

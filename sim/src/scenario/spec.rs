@@ -7,6 +7,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use super::failures::FailuresSpec;
 use super::names::{GradientPrecision, LinkName};
 use crate::collective::nccl::NcclVersion;
 use crate::collective::{AlgorithmName, Between, Inside};
@@ -56,6 +57,8 @@ pub struct ScenarioSpec {
     pub convergence: Option<ConvergenceSpec>,
     /// What it costs; without it, cost and energy are not forecast.
     pub cost: Option<CostSpec>,
+    /// What fails, and how training goes on; without it, nothing fails and no checkpoint is written.
+    pub failures: Option<FailuresSpec>,
     /// What `foretrain plan` looks for; `simulate` has no use for it.
     pub plan: Option<PlanSpec>,
     /// How long to simulate.
@@ -351,9 +354,11 @@ pub struct ConvergenceSpec {
 pub struct CostSpec {
     /// One accelerator for one hour; the catalogue's by default.
     pub price: Option<Price>,
-    /// What one accelerator and its share of the node draw; the node's or else the board's
-    /// datasheet power by default.
+    /// What one accelerator and its share of the node draw while it computes; the node's or else the
+    /// board's datasheet power by default.
     pub power: Option<Power>,
+    /// The same while it does not compute; `power` by default, which makes the energy an upper bound.
+    pub idle_power: Option<Power>,
 }
 
 /// What to look for: the best of all points that keep to the limits.
@@ -456,6 +461,8 @@ pub struct VariantSpec {
     pub convergence: Option<ConvergenceSpec>,
     /// What it costs.
     pub cost: Option<CostSpec>,
+    /// What fails, and how training goes on.
+    pub failures: Option<FailuresSpec>,
     /// Values to run through.
     pub sweep: Option<SweepSpec>,
 }

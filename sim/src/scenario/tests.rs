@@ -56,7 +56,7 @@ fn misspelt_keys_and_values_are_found() {
         error("[training]", "[trainning]"),
         "6:2: `trainning`: unknown key `trainning`: did you mean `training`? Expected one of name, \
          source, profile, cluster, accelerator, training, compute, allreduce, fusion, input, jitter, \
-         convergence, cost, plan, simulation, sweep, variant, published"
+         convergence, cost, failures, plan, simulation, sweep, variant, published"
     );
     let message = error("\"dgx-1-v100\"", "\"dgx1-v100\"");
     assert!(

@@ -3,6 +3,7 @@
 use super::frontier::Measure;
 use super::planned::Planned;
 use crate::convergence::Outcome;
+use crate::forecast;
 use crate::scenario::{Case, Setup, SimulationError};
 
 /// An end of training that can be chosen: its epochs, and its accuracy if that is forecast.
@@ -20,7 +21,9 @@ impl End {
 
 /// What a run of steps of `step_s` takes.
 pub(super) fn measure(case: &Case, end: &End, step_s: f64, evaluation_s: f64) -> Measure {
-    let minutes = case.minutes(end.epochs, step_s, evaluation_s);
+    let training_s = case.training_s(end.epochs, step_s, evaluation_s);
+    // A run that would not end is beaten by all others.
+    let minutes = forecast::minutes(case, training_s).unwrap_or(f64::INFINITY);
     let rate = case.cost.and_then(|cost| cost.usd_per_accelerator_hour).unwrap_or(0.0);
     let cost_usd = crate::cost::cost_usd(case.accelerators, minutes / 60.0, rate);
     Measure { minutes, cost_usd, top1_percent: end.top1().unwrap_or(0.0) }

@@ -74,7 +74,11 @@ fn look(
     };
     let end = End { epochs, outcome: case.outcome.clone() };
     let step_s = case.mean_step_s(super::ENGINE)?;
-    Ok(Ok(planned(&case, (at, *setup), &end, step_s, evaluation_s(&case)?)))
+    let planned = planned(&case, (at, *setup), &end, step_s, evaluation_s(&case)?);
+    if !planned.ends() {
+        return Ok(Err("does not end: failures come faster than training goes on".to_owned()));
+    }
+    Ok(Ok(planned))
 }
 
 /// Why `planned` loses against `best`.

@@ -86,6 +86,11 @@ impl From<Goals> for GoalsNote {
 }
 
 impl Planned {
+    /// Whether it ends, for all its failures.
+    pub(super) fn ends(&self) -> bool {
+        self.time_to_train_min.is_finite()
+    }
+
     pub(super) fn measure(&self) -> Measure {
         Measure {
             minutes: self.time_to_train_min,

@@ -15,6 +15,10 @@ model = "resnet50"
 precision = "fp16-mixed"
 evaluate_every_epochs = 4
 [convergence]
+[failures]
+node_mtbf = "300 h"
+checkpoint_time = "20 s"
+restart_time = "5 min"
 [jitter]
 variation = "2 %"
 [simulation]

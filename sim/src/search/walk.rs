@@ -180,8 +180,12 @@ impl<'a> Walk<'a> {
             let step_s = case.mean_step_s(super::ENGINE)?;
             choice.seen = Seen::Simulated;
             let of = (self.at, choice.setup);
-            let planned: Vec<Planned> =
-                cell.ends.iter().map(|end| planned(&case, of, end, step_s, evaluation_s)).collect();
+            let planned = cell.ends.iter().map(|end| planned(&case, of, end, step_s, evaluation_s));
+            // Some may not end for all their failures.
+            let planned: Vec<Planned> = planned.filter(Planned::ends).collect();
+            if planned.is_empty() {
+                continue;
+            }
             let total = planned.iter().map(|planned| planned.time_to_train_min).sum::<f64>();
             if best.as_ref().is_none_or(|(least, _)| total < *least) {
                 best = Some((total, planned));

@@ -10,6 +10,6 @@ pub(crate) mod text;
 mod time;
 
 pub use data::{Bandwidth, Bytes};
-pub use rates::{ComputeRate, Fraction, ImageRate, Money, Power, Price};
+pub use rates::{ComputeRate, Fraction, ImageRate, LongDuration, Money, Power, Price};
 pub use text::UnitError;
 pub use time::{SimDuration, SimTime};

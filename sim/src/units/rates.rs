@@ -1,4 +1,5 @@
-//! Quantities that models treat as real numbers: rates of work, power, prices, fractions.
+//! Quantities that models treat as real numbers: rates of work, power, prices, fractions, times that
+//! no simulation reaches.
 
 use std::fmt;
 
@@ -82,6 +83,12 @@ float_quantity!(
     [("%", 1, 100), ("x", 1, 1)]
 );
 
+float_quantity!(
+    /// Seconds, of any number: the years between failures are beyond simulated time.
+    LongDuration, "duration", "50000 h", "s",
+    [("s", 1, 1), ("min", 60, 1), ("h", 3_600, 1), ("days", 86_400, 1)]
+);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +100,8 @@ mod tests {
         assert_eq!("2 %".parse::<Fraction>().unwrap().get(), 0.02);
         let price: Price = "2.48 USD/h".parse().unwrap();
         assert_eq!(price.to_string().parse::<Price>().unwrap(), price);
+        assert_eq!("50000 h".parse::<LongDuration>().unwrap().get(), 1.8e8);
+        assert_eq!("0.5 days".parse::<LongDuration>().unwrap().get(), 43_200.0);
         assert!(
             "15.7 TFLOPS".parse::<ComputeRate>().unwrap_err().to_string().contains("`TFLOP/s`")
         );

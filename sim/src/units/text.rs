@@ -124,6 +124,8 @@ const ALIASES: &[(&str, &str)] = &[
     ("usec", "us"),
     ("nsec", "ns"),
     ("hours", "h"),
+    ("d", "days"),
+    ("day", "days"),
     ("TFLOPS", "TFLOP/s"),
     ("TFLOPs", "TFLOP/s"),
     ("GFLOPS", "GFLOP/s"),
