@@ -45,10 +45,11 @@ pub(super) fn accelerator(profile: &Profile) -> Accelerator {
     }
 }
 
-/// What is trained, in which precision, and what its layers take.
+/// What is trained, in which precision and by which rule, and what its layers take.
 pub(super) struct Measured {
     pub(super) model: Network,
     pub(super) precision: Precision,
+    pub(super) optimizer: Optimizer,
     /// Bytes of a gradient element on the wire, unless the scenario says otherwise.
     pub(super) wire_bytes: u64,
     pub(super) times: ComputeTimes,
@@ -126,6 +127,7 @@ pub(super) fn compute(
     Ok(Measured {
         model: network,
         precision,
+        optimizer,
         wire_bytes: compute.wire.unwrap_or(compute.precision).element_bytes(),
         times,
         extrapolated: compute.measured_batches().filter(|_| compute.extrapolates(batch)),

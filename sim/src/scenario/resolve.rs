@@ -14,7 +14,7 @@ use crate::collective::{
     Algorithm, AlgorithmName, CollectiveError, Layout, Method, Operation, Plan, RANKS_MAX, Strategy,
 };
 
-use crate::compute::{Anchor, ComputeTimes, Device, Precision};
+use crate::compute::{Anchor, ComputeTimes, Device, Optimizer, Precision};
 use crate::fusion::Fusion;
 use crate::jitter::{Jitter, SlowRank};
 use crate::network::{Interconnect, Rank};
@@ -60,6 +60,10 @@ pub struct Case {
     pub model: Network,
     /// What it computes in.
     pub precision: Precision,
+    /// How weights are updated.
+    pub optimizer: Optimizer,
+    /// The device memory of one accelerator.
+    pub accelerator_memory: Bytes,
     /// Layer times of one undisturbed accelerator.
     pub compute: ComputeTimes,
     /// The measured rate they are scaled to.
@@ -151,16 +155,24 @@ pub(super) fn case(
     }
     let (per_accelerator_batch, global_batch) = batches(spec, accelerators)?;
     let overlap = spec.allreduce.overlap.unwrap_or(true);
-    let Measured { model, precision, wire_bytes, times: compute, extrapolated, source, device } =
-        match profile.and_then(|profile| Some((profile, profile.compute.as_ref()?))) {
-            Some((profile, compute)) => {
-                let overlapped = overlap && accelerators > 1;
-                let accelerator = &machine.accelerator;
-                let batch = per_accelerator_batch;
-                profiled::compute(spec, profile, compute, accelerator, batch, overlapped)?
-            }
-            None => device::compute(spec, &machine, accelerators, per_accelerator_batch)?,
-        };
+    let Measured {
+        model,
+        precision,
+        optimizer,
+        wire_bytes,
+        times: compute,
+        extrapolated,
+        source,
+        device,
+    } = match profile.and_then(|profile| Some((profile, profile.compute.as_ref()?))) {
+        Some((profile, compute)) => {
+            let overlapped = overlap && accelerators > 1;
+            let accelerator = &machine.accelerator;
+            let batch = per_accelerator_batch;
+            profiled::compute(spec, profile, compute, accelerator, batch, overlapped)?
+        }
+        None => device::compute(spec, &machine, accelerators, per_accelerator_batch)?,
+    };
     let method = method(spec, &machine, accelerators)?;
     let nodes = accelerators.div_ceil(machine.accelerators_per_node);
     let network = machine.network(accelerators)?;
@@ -220,6 +232,8 @@ pub(super) fn case(
         per_accelerator_batch,
         global_batch,
         precision,
+        optimizer,
+        accelerator_memory: machine.accelerator.memory,
         compute,
         anchor: spec.compute.anchor,
         anchor_run: None,
