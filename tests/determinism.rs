@@ -1,16 +1,17 @@
 //! Same inputs, seed and version give the same bytes, whatever the threads and the build.
 //!
 //! `FORETRAIN_SEEDS` sets how many seeds are run (3 by default) and `FORETRAIN_THREADS` on how many
-//! threads (1 and 2 by default, which must agree); `FORETRAIN_DIGEST` names a file for the digest of
-//! everything, so that builds can be compared.
+//! threads (1 and 2 by default, which must agree); `FORETRAIN_OTHER_BUILD` names the program of another
+//! build, which must print the same bytes with every seed, on one thread.
 
 #![expect(clippy::unwrap_used, reason = "a failure is a panic here")]
 
 use std::env;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
-use foretrain_sim::forecast::{Engine, forecast};
+use foretrain_sim::forecast::{Engine, Forecast, forecast};
 use foretrain_sim::network::NetworkModel as _;
 use foretrain_sim::scenario::{Overrides, Scenario};
 use sha2::{Digest, Sha256};
@@ -30,8 +31,28 @@ fn scenario(text: &str, seed: u64) -> Scenario {
     Scenario::from_toml(text, Overrides { seed: Some(seed), steps: Some(1) }).unwrap()
 }
 
+/// Another build at work on the forecast of `path` with `seed`.
+fn start(program: &str, path: &Path, seed: u64) -> Child {
+    Command::new(program)
+        .args(["simulate", "--format", "json", "--steps", "1", "--threads", "1", "--seed"])
+        .arg(seed.to_string())
+        .arg(path)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// That it prints what this build says.
+fn check_same(other_build: Child, expected: &Forecast, what: &str) {
+    let printed = String::from_utf8(other_build.wait_with_output().unwrap().stdout).unwrap();
+    let expected = serde_json::to_string_pretty(expected).unwrap() + "\n";
+    let differs = printed.lines().zip(expected.lines()).find(|(other, own)| other != own);
+    assert!(printed == expected, "{what}: {differs:?}");
+}
+
 /// One digest of the JSON of every shipped scenario with every seed, run on so many threads.
-fn digest(seeds: u64, threads: usize) -> String {
+fn digest(seeds: u64, threads: usize, other_build: Option<&str>) -> String {
     let paths = paths();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     let mut hash = Sha256::new();
@@ -41,8 +62,12 @@ fn digest(seeds: u64, threads: usize) -> String {
         let fewer = if is_flowing { SEEDS_OF_OTHERS_A_SEED_OF_FLOWS } else { 1 };
         for seed in 1..=seeds.div_ceil(fewer) {
             let scenario = scenario(&text, seed);
+            let other = other_build.map(|program| start(program, &path, seed));
             let forecast = pool.install(|| forecast(&scenario, Engine::Folded, || {})).unwrap();
             hash.update(serde_json::to_vec(&forecast).unwrap());
+            if let Some(other) = other {
+                check_same(other, &forecast, &format!("{} with seed {seed}", path.display()));
+            }
         }
     }
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
@@ -52,17 +77,17 @@ fn digest(seeds: u64, threads: usize) -> String {
 fn the_same_bytes_on_one_thread_and_on_two() {
     let seeds = env::var("FORETRAIN_SEEDS").map_or(3, |seeds| seeds.parse().unwrap());
     let threads = env::var("FORETRAIN_THREADS").unwrap_or_else(|_| "1,2".to_owned());
-    let digests: Vec<String> =
-        threads.split(',').map(|threads| digest(seeds, threads.parse().unwrap())).collect();
+    let other_build = env::var("FORETRAIN_OTHER_BUILD").ok();
+    let digests: Vec<String> = threads
+        .split(',')
+        .map(|threads| digest(seeds, threads.parse().unwrap(), other_build.as_deref()))
+        .collect();
     assert!(digests.iter().all(|other| *other == digests[0]), "{digests:?}");
-    if let Ok(path) = env::var("FORETRAIN_DIGEST") {
-        fs::write(path, &digests[0]).unwrap();
-    }
 }
 
 #[test]
 fn another_seed_gives_other_bytes() {
-    assert_ne!(digest(1, 1), digest(2, 1));
+    assert_ne!(digest(1, 1, None), digest(2, 1, None));
 }
 
 #[test]

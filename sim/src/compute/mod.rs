@@ -7,11 +7,13 @@
 mod anchor;
 mod device;
 mod launch;
+mod memory;
 mod roofline;
 
 pub use anchor::Anchor;
 pub use device::{BatchNormGroup, Device};
 pub use launch::{Kernels, LaunchMode};
+pub use memory::MemoryNeed;
 pub use roofline::Roofline;
 
 use schemars::JsonSchema;
@@ -43,16 +45,6 @@ impl Precision {
         match self {
             Self::Fp32 | Self::Tf32 => 4,
             Self::Fp16Mixed | Self::Bf16Mixed => 2,
-        }
-    }
-
-    /// Bytes that each parameter occupies: weight, gradient and momentum; in mixed precision the
-    /// half-precision weight and gradient, and master weight, gradient and momentum in single.
-    #[must_use]
-    pub const fn parameter_bytes(self) -> u64 {
-        match self {
-            Self::Fp32 | Self::Tf32 => 12,
-            Self::Fp16Mixed | Self::Bf16Mixed => 16,
         }
     }
 

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::compute::MemoryNeed;
 use crate::scenario::Overrides;
 
 fn run(text: &str, engine: Engine) -> Forecast {
@@ -106,6 +107,49 @@ fn published_points_are_compared_or_said_to_fit_nothing() {
     assert_eq!(forecast.published[1].predicted, None);
     let codes: Vec<WarningCode> = forecast.warnings.iter().map(|warning| warning.code).collect();
     assert_eq!(codes, [WarningCode::ExtrapolatedBatch, WarningCode::PublishedUnmatched]);
+}
+
+/// What common frameworks take, 16 GiB hold up to 368 images; more than 418 are refused.
+#[test]
+fn batches_that_may_not_fit_are_said_to() {
+    let warned = |batch: u64| {
+        let text = scenario("[sweep]\naccelerators = [8, 16]")
+            .replace("per_accelerator_batch = 64", &format!("per_accelerator_batch = {batch}"));
+        let warnings = run(&text, Engine::Arrays).warnings;
+        let mut found = warnings.into_iter().filter(|one| one.code == WarningCode::MayNotFit);
+        let first = found.next().map(|warning| warning.message);
+        assert_eq!(found.next(), None);
+        first
+    };
+    assert_eq!(warned(64), None);
+    assert_eq!(
+        warned(400).as_deref(),
+        Some(
+            "400 images take 17.3 GiB in common frameworks, more than the 16 GiB of an accelerator, \
+             into which 368 go: see whether they fit before relying on this"
+        )
+    );
+}
+
+/// The scenarios that are shipped are of runs that took place, or ask for less.
+#[test]
+fn every_shipped_scenario_fits() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios");
+    let mut cases = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let scenario = Scenario::from_toml(&text, Overrides::default()).unwrap();
+            for case in &scenario.cases {
+                let need = MemoryNeed::usual(&case.model, case.precision, case.optimizer);
+                let needed = need.at(case.per_accelerator_batch);
+                assert!(needed <= case.accelerator_memory, "{}: {needed}", path.display());
+            }
+            cases += scenario.cases.len();
+        }
+    }
+    assert!(cases > 50, "{cases}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Point, compare};
-use crate::compute::ComputeSource;
+use crate::compute::{ComputeSource, MemoryNeed};
 use crate::convergence::EPOCHS_MAX;
 use crate::network::Contention;
 use crate::scenario::Case;
@@ -25,6 +25,8 @@ pub enum WarningCode {
     CrowdedNode,
     /// The accelerator does not do the narrow format faster than fp32.
     ArithmeticInFp32,
+    /// The batch fits the accelerator's memory only where it is used better than usual.
+    MayNotFit,
     /// A cost was asked for, but no price is known.
     NoPrice,
     /// Epochs or accuracy lie outside what the laws were fitted to.
@@ -67,6 +69,7 @@ fn of_case(case: &Case) -> Vec<(WarningCode, String)> {
                        precision than in fp32: narrow numbers save memory traffic only";
         found.push((WarningCode::ArithmeticInFp32, message.to_owned()));
     }
+    found.extend(may_not_fit(case).map(|message| (WarningCode::MayNotFit, message)));
     if case.cost.is_some_and(|cost| cost.usd_per_accelerator_hour.is_none()) {
         let message = "the catalogue has no price of this accelerator: give cost.price";
         found.push((WarningCode::NoPrice, message.to_owned()));
@@ -91,6 +94,22 @@ fn of_case(case: &Case) -> Vec<(WarningCode, String)> {
         (WarningCode::Profile, format!("the profile's {}: {}", warning.about, warning.message))
     }));
     found
+}
+
+/// What would not even fit at best is refused before.
+fn may_not_fit(case: &Case) -> Option<String> {
+    let need = MemoryNeed::usual(&case.model, case.precision, case.optimizer);
+    let (batch, memory) = (case.per_accelerator_batch, case.accelerator_memory);
+    let gib = |bytes: Bytes| bytes.get() as f64 / f64::from(1 << 30);
+    (need.at(batch) > memory).then(|| {
+        format!(
+            "{batch} images take {:.1} GiB in common frameworks, more than the {:.0} GiB of an \
+             accelerator, into which {} go: see whether they fit before relying on this",
+            gib(need.at(batch)),
+            gib(memory),
+            need.largest_batch(memory)
+        )
+    })
 }
 
 /// Whether messages of several ranks leave or reach a node at a time in any bucket's all-reduce;

@@ -55,7 +55,7 @@ pub(super) fn carry(
         let problem = format!("missing: carrying layers needs what they are: one of {names}");
         Problem::new("training.model", problem)
     })?;
-    check_memory(accelerator, &model, measured.precision, measured.batch)?;
+    check_memory(accelerator, &model, measured.precision, measured.optimizer, measured.batch)?;
     let roofline = |of: &Accelerator| {
         let mode = spec.compute.launch.unwrap_or(LaunchMode::Graph);
         let launch = device::launch(spec, Some(mode))?;

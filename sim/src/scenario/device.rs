@@ -35,8 +35,8 @@ pub(super) fn compute(
         .network();
     let precision = training.precision.unwrap_or_default();
     let accelerator = &machine.accelerator;
-    check_memory(accelerator, &model, precision, batch)?;
     let optimizer = training.optimizer.unwrap_or_default();
+    check_memory(accelerator, &model, precision, optimizer, batch)?;
     let roofline = Roofline::new(accelerator, precision, optimizer).ok_or_else(|| {
         let problem = format!(
             "missing or zero: no peak rate of {} is published; give one, such as \"100 TFLOP/s\"",

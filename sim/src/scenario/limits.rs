@@ -4,7 +4,7 @@ use super::problem::Problem;
 use super::resolve::Case;
 use crate::catalogue::Accelerator;
 use crate::collective::{CollectiveError, Plan};
-use crate::compute::Precision;
+use crate::compute::{MemoryNeed, Optimizer, Precision};
 use crate::fusion::{Fusion, gradients};
 use crate::network::NetworkModel as _;
 use crate::units::{Bytes, SimDuration};
@@ -16,17 +16,16 @@ pub(super) fn check_memory(
     accelerator: &Accelerator,
     model: &Network,
     precision: Precision,
+    optimizer: Optimizer,
     batch: u64,
 ) -> Result<(), Problem> {
-    let fixed = model.parameter_count() * precision.parameter_bytes();
-    let per_image = model.kept_elements() * precision.element_bytes();
-    let memory = accelerator.memory.get();
-    let needed = per_image.saturating_mul(batch).saturating_add(fixed);
+    let least = MemoryNeed::least(model, precision, optimizer);
+    let (memory, needed) = (accelerator.memory, least.at(batch));
     if needed <= memory {
         return Ok(());
     }
-    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
-    let fits = memory.saturating_sub(fixed) / per_image;
+    let gib = |bytes: Bytes| bytes.get() as f64 / f64::from(1 << 30);
+    let fits = least.largest_batch(memory);
     Err(Problem::new(
         "training.per_accelerator_batch",
         format!(

@@ -45,7 +45,7 @@ pub(super) fn accelerator(profile: &Profile) -> Accelerator {
     }
 }
 
-/// What is trained, in which precision, and what its layers take.
+/// What is trained, in which precision and by which rule, and what its layers take.
 pub(super) struct Measured {
     pub(super) model: Network,
     pub(super) precision: Precision,

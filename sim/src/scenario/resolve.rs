@@ -58,6 +58,8 @@ pub struct Case {
     pub precision: Precision,
     /// How weights are updated.
     pub optimizer: Optimizer,
+    /// The device memory of one accelerator.
+    pub accelerator_memory: Bytes,
     /// Layer times of one undisturbed accelerator.
     pub compute: ComputeTimes,
     /// The measured rate they are scaled to.
@@ -247,6 +249,7 @@ pub(super) fn case(
         global_batch,
         precision,
         optimizer,
+        accelerator_memory: machine.accelerator.memory,
         compute,
         anchor: spec.compute.anchor,
         anchor_run: None,

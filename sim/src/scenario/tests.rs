@@ -91,7 +91,7 @@ fn impossible_values_are_refused_where_they_stand() {
     assert_eq!(
         error("per_accelerator_batch = 64", "per_accelerator_batch = 4096"),
         "8:25: `training.per_accelerator_batch`: 4096 images of ResNet-50 v1.5 need at least \
-         161.2 GiB, NVIDIA Tesla V100 SXM2 16GB has 16 GiB; at most 397 can fit"
+         154.2 GiB, NVIDIA Tesla V100 SXM2 16GB has 16 GiB; at most 418 can fit"
     );
     assert_eq!(
         error("per_accelerator_batch = 64", "global_batch = 1000"),

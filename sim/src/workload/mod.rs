@@ -7,6 +7,7 @@
 
 mod alexnet;
 mod cost;
+mod memory;
 mod network;
 mod resnet;
 

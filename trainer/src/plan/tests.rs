@@ -230,6 +230,10 @@ fn arenas_are_near_the_lower_bound() {
         println!("{}: {arena} elements, {bound} at least, {sum} in all", network.name());
         assert!(arena < sum * 7 / 10, "{}: {arena} of {sum}", network.name());
         assert!(arena < bound * 11 / 10, "{}: {arena}, at least {bound}", network.name());
+        // What the simulator says of the same networks, which computes ReLUs in place.
+        let (arena, peak) = (arena as u64, network.peak_elements());
+        assert!(peak <= arena, "{}: {arena}, simulated {peak}", network.name());
+        assert!(arena < peak * 115 / 100, "{}: {arena}, simulated {peak}", network.name());
     }
 }
 
