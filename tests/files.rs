@@ -111,6 +111,33 @@ fn every_shipped_scenario_is_forecast_and_drawn() {
 }
 
 #[test]
+fn every_shipped_plan_fits_the_schema_and_is_found_whatever_the_threads() {
+    let schema: Value = serde_json::from_str(&good(&["schema"])).unwrap();
+    let schema = jsonschema::validator_for(&schema).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for path in files("scenarios/plans", 1) {
+        let scenario: Value = toml::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        let errors: Vec<String> =
+            schema.iter_errors(&scenario).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{}: {errors:?}", path.display());
+    }
+    let figure = folder.path().join("figure.svg");
+    let small = "tests/commands/plan.toml";
+    let on = |threads: &str| {
+        let arguments =
+            ["plan", small, "--threads", threads, "--format", "json", "--plot", text(&figure)];
+        (good(&arguments), fs::read(&figure).unwrap())
+    };
+    let (json, svg) = on("1");
+    assert_eq!((json.clone(), svg.clone()), on("2"));
+    let found: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(found["best_point"]["cost_usd"], found["best"]["cost_usd"]);
+    assert!(String::from_utf8(svg).unwrap().contains("<title>tiny plan</title>"));
+    let rows = good(&["plan", small, "--format", "csv"]);
+    assert!(rows.lines().nth(1).unwrap().starts_with("best,true,"), "{rows}");
+}
+
+#[test]
 fn png_and_svg_are_the_same_figure_and_repeat_to_the_byte() {
     let folder = tempfile::tempdir().unwrap();
     let forecast = folder.path().join("forecast.json");
