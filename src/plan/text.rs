@@ -183,7 +183,7 @@ fn sizes(plan: &Plan) -> String {
                     * (1.0 - f64::from(before.accelerators) / f64::from(row.accelerators));
                 cells.extend([
                     right(&signed_minutes(saved)),
-                    right(&format!("{:+.0}", row.cost_usd - before.cost_usd)),
+                    right(&signed_amount(row.cost_usd - before.cost_usd)),
                     right(&format!("{:.0} %", 100.0 * saved / perfect)),
                 ]);
             }
@@ -191,6 +191,10 @@ fn sizes(plan: &Plan) -> String {
         }
     }
     format!("{}\n", table.trim_fmt())
+}
+
+fn signed_amount(value: f64) -> String {
+    if value.abs() < 10.0 { format!("{value:+.2}") } else { format!("{value:+.0}") }
 }
 
 fn signed_minutes(value: f64) -> String {

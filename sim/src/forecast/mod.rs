@@ -115,11 +115,12 @@ pub(crate) fn of_cases(space: &Space, cases: Vec<Case>) -> Result<Forecast, Fore
     Ok(answer(&scenario, engine, points))
 }
 
-/// What made the forecast of no point of `space`.
+/// What makes forecasts of points of `space`.
 pub(crate) fn header(space: &Space) -> Header {
-    let Space { name, source, hash, profile_hashes, .. } = space.clone();
-    let scenario =
-        Scenario { name, source, hash, profile_hashes, cases: Vec::new(), published: Vec::new() };
+    let Space { name, source, hash, profile_hashes, offers, .. } = space.clone();
+    let any = offers.iter().find_map(|offer| offer.setups().find_map(|s| offer.case(&s).ok()));
+    let cases = any.into_iter().collect();
+    let scenario = Scenario { name, source, hash, profile_hashes, cases, published: Vec::new() };
     answer(&scenario, Engine::Folded, Vec::new()).foretrain
 }
 

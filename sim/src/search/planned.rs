@@ -100,6 +100,9 @@ impl Planned {
     }
 }
 
+/// What a limit may cost without being worth a word.
+const HARDLY: f64 = 0.01;
+
 impl Goals {
     /// Whether `planned` keeps to every limit.
     pub(super) fn keeps(&self, planned: &Planned) -> bool {
@@ -176,27 +179,24 @@ impl Goals {
             }
             return format!("nothing keeps to the limits: {}", reasons.join("; "));
         };
-        match self.minimize {
-            Objective::Time if best.measure() == fastest.measure() => {
-                "the fastest there is; no limit binds".to_owned()
-            }
+        let (what, without, ratio) = match self.minimize {
             Objective::Time => {
-                let limit = if self.budget_usd.is_some() { "the budget" } else { "a limit" };
-                format!(
-                    "{limit} binds: {:.1} min would take {:.2} USD",
-                    fastest.time_to_train_min, fastest.cost_usd
-                )
+                ("fastest", fastest, best.time_to_train_min / fastest.time_to_train_min)
             }
-            Objective::Cost if best.measure() == cheapest.measure() => {
-                "the cheapest there is; no limit binds".to_owned()
-            }
-            Objective::Cost => {
-                let limit = if self.deadline_min.is_some() { "the deadline" } else { "a limit" };
-                format!(
-                    "{limit} binds: {:.2} USD would take {:.1} min",
-                    cheapest.cost_usd, cheapest.time_to_train_min
-                )
-            }
+            Objective::Cost => ("cheapest", cheapest, best.cost_usd / cheapest.cost_usd),
+        };
+        if best.measure() == without.measure() {
+            return format!("the {what} there is; no limit binds");
         }
+        if ratio < 1.0 + HARDLY {
+            return format!("within 1 % of the {what} there is; no limit matters");
+        }
+        let limit = match self.minimize {
+            Objective::Time if self.budget_usd.is_some() => "the budget",
+            Objective::Cost if self.deadline_min.is_some() => "the deadline",
+            _ => "a limit",
+        };
+        let Planned { time_to_train_min: minutes, cost_usd, .. } = without;
+        format!("{limit} binds: the {what} there is takes {minutes:.1} min and {cost_usd:.2} USD")
     }
 }
