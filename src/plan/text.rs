@@ -52,7 +52,8 @@ pub(crate) fn plan(plan: &Plan) -> String {
     text
 }
 
-fn goals(goals: &GoalsNote) -> String {
+/// What is looked for, in words.
+pub(crate) fn goals(goals: &GoalsNote) -> String {
     let GoalsNote { minimize, deadline_min, budget_usd, top1_min_percent } = goals;
     let mut text = match minimize {
         Objective::Time => "the least time",
@@ -81,8 +82,10 @@ fn candidates(rows: &[Planned]) -> String {
     heading.extend(accurate.then(|| right("top-1\n%")));
     table.set_header(heading);
     for row in rows {
-        let mut cells: Vec<Cell> =
-            several.then(|| Cell::new(row.variant.clone().unwrap_or_default())).into_iter().collect();
+        let mut cells: Vec<Cell> = several
+            .then(|| Cell::new(row.variant.clone().unwrap_or_default()))
+            .into_iter()
+            .collect();
         cells.extend([
             right(&thousands(f64::from(row.accelerators), 0)),
             right(&row.per_accelerator_batch.to_string()),
@@ -153,8 +156,15 @@ fn sizes(plan: &Plan) -> String {
     let several = plan.fastest.iter().any(|row| row.variant.is_some());
     let mut heading: Vec<Cell> = several.then(|| Cell::new("variant")).into_iter().collect();
     heading.extend(
-        ["accele-\nrators", "time to\ntrain", "cost\nUSD", "saved", "for more\nUSD", "of the time that\nperfect scaling saves"]
-            .map(right),
+        [
+            "accele-\nrators",
+            "time to\ntrain",
+            "cost\nUSD",
+            "saved",
+            "for more\nUSD",
+            "of the time that\nperfect scaling saves",
+        ]
+        .map(right),
     );
     table.set_header(heading);
     for variant in plan.fastest.chunk_by(|left, right| left.variant == right.variant) {
