@@ -45,7 +45,7 @@ pub(crate) enum Command {
     Verify(VerifyArguments),
     /// Make profiles and clusters of what others measured
     Import(ImportArguments),
-    /// Draw saved forecasts, several on one figure
+    /// Draw saved forecasts, several on one figure, or a saved plan
     Plot(PlotArguments),
     /// Show recorded training steps in Perfetto
     Trace(TraceArguments),
@@ -324,7 +324,7 @@ pub(crate) struct AllreduceArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct PlotArguments {
-    /// Forecasts saved with `simulate --format json`, or - for stdin
+    /// Forecasts, or a plan, saved with --format json; - for stdin
     #[arg(required = true, value_name = "FORECAST")]
     pub(crate) forecasts: Vec<PathBuf>,
     /// The figure (.svg or .png)

@@ -21,6 +21,8 @@ pub(super) enum Style {
     Minutes,
     Plain,
     Dollars,
+    /// 65,536.
+    Whole,
     /// 64 KiB.
     Bytes,
 }
@@ -42,6 +44,12 @@ const TICKS_MAX: usize = 12;
 
 /// Sizes are longer than counts.
 const SIZES_MAX: usize = 7;
+
+/// More of them crowd a linear axis.
+const LINEAR_MAX: f64 = 9.0;
+
+/// Between the ticks of a panel that is half as wide as the figure, in parts of the axis.
+pub(super) const TICK_GAP: f64 = 0.11;
 
 /// Room beside the smallest and the largest count, for half a bar.
 const COUNTS_PAD: f64 = 1.3;
@@ -155,6 +163,39 @@ impl Axis {
         }
     }
 
+    /// A linear axis with some room beside the ends, in parts of the length.
+    pub(super) fn linear(title: &str, style: Style, (low, high): (f64, f64), room: f64) -> Self {
+        let length = if high > low { high - low } else { (0.02 * high.abs()).max(1e-9) };
+        let range = (low - room * length, high + room * length);
+        Self {
+            title: title.to_owned(),
+            scale: Scale::Linear,
+            style,
+            range,
+            ticks: round_ticks(range, LINEAR_MAX),
+        }
+    }
+
+    /// The axis without ticks that are nearer to the one before than a part of its length, so that
+    /// their names do not touch.
+    pub(super) fn spaced(mut self, gap: f64) -> Self {
+        let length = self.coordinate(self.range.1) - self.coordinate(self.range.0);
+        let mut kept: Vec<f64> = Vec::new();
+        for tick in &self.ticks {
+            let from = |last: &f64| self.coordinate(*tick) - self.coordinate(*last);
+            if kept.last().is_none_or(|last| from(last) >= gap * length) {
+                kept.push(*tick);
+            }
+        }
+        self.ticks = kept;
+        self
+    }
+
+    /// A value's coordinate, at the axis's end where it lies beyond.
+    pub(super) fn within(&self, value: f64) -> f64 {
+        self.coordinate(value.clamp(self.range.0, self.range.1))
+    }
+
     /// A value's coordinate.
     pub(super) fn coordinate(&self, value: f64) -> f64 {
         match self.scale {
@@ -171,13 +212,24 @@ impl Axis {
         };
         match self.style {
             Style::Count => count(value),
-            Style::Percent => format!("{value:.0} %"),
+            Style::Whole => thousands(value, 0),
+            Style::Percent => format!("{} %", (value * 100.0).round() / 100.0),
             Style::Minutes => duration(value),
             Style::Bytes => Bytes::new(value.round() as u64).to_string(),
             Style::Plain => format!("{}", (value * 1000.0).round() / 1000.0),
             Style::Dollars => format!("{} $", thousands(value, if value < 10.0 { 2 } else { 0 })),
         }
     }
+}
+
+/// Ticks at multiples of 1, 2 or 5 times a power of ten.
+pub(super) fn round_ticks((low, high): (f64, f64), most: f64) -> Vec<f64> {
+    let power = 10_f64.powf(((high - low) / most).log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power);
+    let step = step.into_iter().find(|step| (high - low) / step <= most).unwrap_or(high - low);
+    let first = (low / step).ceil();
+    let count = ((high / step).floor() - first).clamp(0.0, 2.0 * most) as u32;
+    (0..=count).map(|index| (first + f64::from(index)) * step).collect()
 }
 
 /// Values beyond these are not drawn: no forecast has them.

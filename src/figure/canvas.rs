@@ -6,17 +6,18 @@ use plotters::chart::{ChartBuilder, ChartContext};
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint};
 use plotters::prelude::{
-    Cartesian2d, Circle, DashedLineSeries, DrawingArea, DrawingAreaErrorKind, DrawingBackend,
-    EmptyElement, FontFamily, FontStyle, IntoDrawingArea, IntoFont, LineSeries, PathElement,
-    Polygon, Ranged, Rectangle, SVGBackend, Text,
+    Cartesian2d, Circle, DrawingArea, DrawingAreaErrorKind, DrawingBackend, FontFamily, FontStyle,
+    IntoDrawingArea, IntoFont, PathElement, Ranged, Rectangle, SVGBackend, Text,
 };
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use plotters::style::{Color, RGBColor, ShapeStyle, TextStyle, WHITE};
+use plotters::style::{Color, RGBColor, TextStyle, WHITE};
 
 use super::axis::Axis;
-use super::panels::{Bar, Curve, Figure, Panel, Sign};
+use super::contents::{DOT_PX, FAINT_DOT_PX, LINE_PX, MARK_PX, draw_panel, draw_ring, halo, pale};
+use super::marks::draw_mark;
+use super::panels::{Figure, Panel, Sign};
 use super::style::{FAINT, FAMILY, GRID, INK, LABEL_PX, PANEL_TITLE_PX, SUBTITLE_PX, TITLE_PX};
-use super::{COLUMNS, HEADER_PX};
+use super::{COLUMNS, HEADER_PX, ROW_PX, WIDE_ROW_PX, WIDTH};
 
 pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 pub(super) type Coordinates = Cartesian2d<Ticked, Ticked>;
@@ -27,9 +28,9 @@ pub(super) type Drawn = Result<(), Error>;
 pub(super) const MARGIN: i32 = 28;
 pub(super) const LEGEND_LINE_PX: u32 = 22;
 pub(super) const LEGEND_SIGN_PX: i32 = 26;
-const LINE_PX: u32 = 3;
-const DOT_PX: i32 = 4;
-const MARK_PX: i32 = 8;
+const LEGEND_AT: i32 = 90;
+const SUBTITLE_AT: i32 = 56;
+const SUBTITLE_LINE_PX: i32 = 19;
 
 /// A linear coordinate with ticks exactly where the axis has them.
 pub(super) struct Ticked {
@@ -72,38 +73,116 @@ pub(super) fn regular(size_px: u32, color: RGBColor) -> TextStyle<'static> {
     text(size_px, FontStyle::Normal, color)
 }
 
+/// Pixels down.
+pub(super) fn height(figure: &Figure) -> Result<u32, Error> {
+    let mut scratch = String::new();
+    let area = SVGBackend::with_string(&mut scratch, (WIDTH, HEADER_PX)).into_drawing_area();
+    let rows = rows(figure).iter().map(|row| row_px(row)).sum::<u32>();
+    Ok(Header::new(figure, &area)?.height_px + rows)
+}
+
 pub(super) fn draw(figure: &Figure, backend: SVGBackend<'_>) -> Drawn {
     let root = backend.into_drawing_area();
     root.fill(&WHITE)?;
-    let lines = draw_header(figure, &root)?;
-    let (_, body) = root.split_vertically(HEADER_PX + LEGEND_LINE_PX * (lines - 1));
-    for (panel, area) in figure
-        .panels
-        .iter()
-        .zip(body.split_evenly((figure.panels.len().div_ceil(COLUMNS), COLUMNS)))
-    {
-        draw_panel(panel, &area)?;
+    let header = Header::new(figure, &root)?;
+    header.draw(figure, &root)?;
+    let (_, mut body) = root.split_vertically(header.height_px);
+    for row in rows(figure) {
+        let (here, below) = body.split_vertically(row_px(&row));
+        let columns = if is_wide(&row) { 1 } else { COLUMNS };
+        for (panel, area) in row.iter().zip(here.split_evenly((1, columns))) {
+            draw_panel(panel, &area)?;
+        }
+        body = below;
     }
     root.present()
 }
 
-/// Draws title and legend, and says how many lines the legend has.
-fn draw_header(figure: &Figure, area: &Area<'_>) -> Result<u32, Error> {
-    draw_titles(&figure.title, &figure.subtitle, area)?;
-    let label = regular(LABEL_PX, INK);
-    let (right, mut at) = (area.dim_in_pixel().0 as i32 - MARGIN, (MARGIN, 90));
-    let mut lines = 1;
-    for (sign, color, name) in &figure.legend {
-        let (width, _) = area.estimate_text_size(name, &label)?;
-        if at.0 + LEGEND_SIGN_PX + 8 + width as i32 > right {
-            at = (MARGIN, at.1 + LEGEND_LINE_PX as i32);
-            lines += 1;
+/// Panels side by side, wide ones by themselves.
+fn rows(figure: &Figure) -> Vec<Vec<&Panel>> {
+    let mut rows: Vec<Vec<&Panel>> = Vec::new();
+    for panel in &figure.panels {
+        match rows.last_mut() {
+            Some(row) if row.len() < COLUMNS && !panel.wide && !row[0].wide => row.push(panel),
+            _ => rows.push(vec![panel]),
         }
-        draw_sign(area, *sign, *color, at)?;
-        let place = (at.0 + LEGEND_SIGN_PX + 8, at.1);
-        let left = label.clone().pos(Pos::new(HPos::Left, VPos::Center));
-        area.draw(&Text::new(name.as_str(), place, left))?;
-        at.0 = place.0 + width as i32 + 26;
+    }
+    rows
+}
+
+fn is_wide(row: &[&Panel]) -> bool {
+    row.iter().any(|panel| panel.wide)
+}
+
+fn row_px(row: &[&Panel]) -> u32 {
+    if is_wide(row) { WIDE_ROW_PX } else { ROW_PX }
+}
+
+/// Where title, subtitle and legend are.
+struct Header {
+    subtitle: Vec<String>,
+    /// Where the signs of the legend begin.
+    legend: Vec<(i32, i32)>,
+    height_px: u32,
+}
+
+impl Header {
+    fn new(figure: &Figure, area: &Area<'_>) -> Result<Self, Error> {
+        let width = WIDTH as i32 - 2 * MARGIN;
+        let mut subtitle = Vec::new();
+        for line in figure.subtitle.lines() {
+            subtitle.extend(wrapped(line, &regular(SUBTITLE_PX, FAINT), width, area)?);
+        }
+        let below = SUBTITLE_LINE_PX * subtitle.len().saturating_sub(1) as i32;
+        let label = regular(LABEL_PX, INK);
+        let mut at = (MARGIN, LEGEND_AT + below);
+        let mut legend = Vec::new();
+        for (_, _, name) in &figure.legend {
+            let length = LEGEND_SIGN_PX + 8 + area.estimate_text_size(name, &label)?.0 as i32;
+            if at.0 + length > WIDTH as i32 - MARGIN && at.0 > MARGIN {
+                at = (MARGIN, at.1 + LEGEND_LINE_PX as i32);
+            }
+            legend.push(at);
+            at.0 += length + 26;
+        }
+        let more = (at.1 - LEGEND_AT).max(0) as u32;
+        Ok(Self { subtitle, legend, height_px: HEADER_PX + more })
+    }
+
+    fn draw(&self, figure: &Figure, area: &Area<'_>) -> Drawn {
+        draw_titles(&figure.title, "", area)?;
+        let small = regular(SUBTITLE_PX, FAINT);
+        for (index, line) in self.subtitle.iter().enumerate() {
+            let y = SUBTITLE_AT + SUBTITLE_LINE_PX * index as i32;
+            area.draw(&Text::new(line.as_str(), (MARGIN, y), small.clone()))?;
+        }
+        let label = regular(LABEL_PX, INK).pos(Pos::new(HPos::Left, VPos::Center));
+        for ((sign, color, name), at) in figure.legend.iter().zip(&self.legend) {
+            draw_sign(area, *sign, *color, *at)?;
+            let place = (at.0 + LEGEND_SIGN_PX + 8, at.1);
+            area.draw(&Text::new(name.as_str(), place, label.clone()))?;
+        }
+        Ok(())
+    }
+}
+
+/// A text in lines that are not wider than `width`, if no word is.
+fn wrapped(
+    text: &str,
+    style: &TextStyle<'_>,
+    width: i32,
+    area: &Area<'_>,
+) -> Result<Vec<String>, Error> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        let longer = lines.last().map(|line| format!("{line} {word}"));
+        match longer {
+            Some(longer) if area.estimate_text_size(&longer, style)?.0 as i32 <= width => {
+                lines.pop();
+                lines.push(longer);
+            }
+            _ => lines.push(word.to_owned()),
+        }
     }
     Ok(lines)
 }
@@ -126,15 +205,16 @@ pub(super) fn fitted(
 /// Draws a figure's title and subtitle.
 pub(super) fn draw_titles(title: &str, subtitle: &str, area: &Area<'_>) -> Drawn {
     area.draw(&Text::new(title, (MARGIN, 22), text(TITLE_PX, FontStyle::Bold, INK)))?;
-    area.draw(&Text::new(subtitle, (MARGIN, 56), regular(SUBTITLE_PX, FAINT)))
+    area.draw(&Text::new(subtitle, (MARGIN, SUBTITLE_AT), regular(SUBTITLE_PX, FAINT)))
 }
 
 fn draw_sign(area: &Area<'_>, sign: Sign, color: RGBColor, (x, y): (i32, i32)) -> Drawn {
     let line = color.stroke_width(LINE_PX);
+    let middle = x + LEGEND_SIGN_PX / 2;
     match sign {
         Sign::Line => {
             area.draw(&PathElement::new([(x, y), (x + LEGEND_SIGN_PX, y)], line))?;
-            area.draw(&Circle::new((x + LEGEND_SIGN_PX / 2, y), DOT_PX, color.filled()))
+            area.draw(&Circle::new((middle, y), DOT_PX, color.filled()))
         }
         Sign::Dashes => {
             let dashes = [(0, 7), (10, 17), (20, 26)];
@@ -144,20 +224,18 @@ fn draw_sign(area: &Area<'_>, sign: Sign, color: RGBColor, (x, y): (i32, i32)) -
             }
             Ok(())
         }
-        Sign::Mark => {
-            let centre = EmptyElement::at((x + LEGEND_SIGN_PX / 2, y));
-            let [rim, diamond] = mark(color);
-            area.draw(&(centre + rim + diamond))
+        Sign::Mark(shape) => draw_mark((shape, color), MARK_PX, (middle, y), area),
+        Sign::Dot => {
+            let at = [(middle - 7, y + 3), (middle, y - 3), (middle + 7, y + 2)];
+            at.into_iter().try_for_each(|at| area.draw(&Circle::new(at, FAINT_DOT_PX, pale(color))))
+        }
+        Sign::Halo => area.draw(&PathElement::new([(x, y), (x + LEGEND_SIGN_PX, y)], halo(color))),
+        Sign::Ring => draw_ring((middle, y), color, area),
+        Sign::Band => {
+            let corners = [(x, y - 7), (x + LEGEND_SIGN_PX, y + 7)];
+            area.draw(&Rectangle::new(corners, color.mix(0.25).filled()))
         }
     }
-}
-
-/// A published point: a diamond with a white rim, so that it stands out from the curve.
-fn mark(color: RGBColor) -> [Polygon<(i32, i32)>; 2] {
-    let diamond = |size: i32, style: ShapeStyle| {
-        Polygon::new([(0, -size), (size, 0), (0, size), (-size, 0)], style)
-    };
-    [diamond(MARK_PX + 2, WHITE.filled()), diamond(MARK_PX, color.filled())]
 }
 
 /// A panel's axes, titles and grid, to draw on.
@@ -191,62 +269,4 @@ pub(super) fn chart<'a, 'b>(
         .y_label_formatter(&|at| y.label(*at))
         .draw()?;
     Ok(chart)
-}
-
-fn draw_panel(panel: &Panel, area: &Area<'_>) -> Drawn {
-    let mut chart = chart(&panel.title, &panel.x, &panel.y, area)?;
-    draw_bars(panel, &mut chart)?;
-    for curve in &panel.curves {
-        draw_curve(panel, curve, &mut chart)?;
-    }
-    for (color, x, y) in &panel.marks {
-        let centre = EmptyElement::at((panel.x.coordinate(*x), panel.y.coordinate(*y)));
-        let [rim, diamond] = mark(*color);
-        chart.draw_series([centre + rim + diamond])?;
-    }
-    draw_key(panel, &chart)
-}
-
-fn draw_curve(panel: &Panel, curve: &Curve, chart: &mut Chart<'_, '_>) -> Drawn {
-    let points: Vec<(f64, f64)> =
-        curve.points.iter().map(|&(x, y)| (panel.x.coordinate(x), panel.y.coordinate(y))).collect();
-    if curve.dashed {
-        let line = curve.color.stroke_width(2);
-        chart.draw_series(DashedLineSeries::new(points, 7, 4, line))?;
-        return Ok(());
-    }
-    let line = curve.color.stroke_width(LINE_PX);
-    chart.draw_series(LineSeries::new(points.clone(), line))?;
-    chart.draw_series(points.iter().map(|at| Circle::new(*at, DOT_PX, curve.color.filled())))?;
-    Ok(())
-}
-
-fn draw_bars(panel: &Panel, chart: &mut Chart<'_, '_>) -> Drawn {
-    let at: Vec<f64> = panel.bars.iter().map(|bar| panel.x.coordinate(bar.at)).collect();
-    let gaps = at.windows(2).map(|pair| pair[1] - pair[0]);
-    let half = gaps.fold(1.0, f64::min) * 0.32;
-    for (Bar { pieces, .. }, at) in panel.bars.iter().zip(at) {
-        let mut from = 0.0;
-        for (color, height) in pieces {
-            let corners = [(at - half, from), (at + half, from + height)];
-            chart.draw_series([Rectangle::new(corners, color.filled())])?;
-            from += height;
-        }
-    }
-    Ok(())
-}
-
-/// The key of colours that only this panel uses, in its upper left corner.
-fn draw_key(panel: &Panel, chart: &Chart<'_, '_>) -> Drawn {
-    let area = chart.plotting_area().strip_coord_spec();
-    let label = regular(LABEL_PX, INK).pos(Pos::new(HPos::Left, VPos::Center));
-    let columns = 2;
-    for (index, (color, name)) in panel.key.iter().enumerate() {
-        let (column, row) = ((index % columns) as i32, (index / columns) as i32);
-        let (x, y) = (16 + column * 200, 16 + row * 22);
-        let corners = [(x, y - 6), (x + 12, y + 6)];
-        area.draw(&Rectangle::new(corners, color.filled()))?;
-        area.draw(&Text::new(name.as_str(), (x + 20, y), label.clone()))?;
-    }
-    Ok(())
 }

@@ -1,12 +1,19 @@
 //! Scaling curves as a picture: SVG, or PNG made from the same SVG.
 //!
-//! [`panels`] turns forecasts into plain data (axes, curves, published points); [`canvas`]
-//! lays them out with plotters. Fonts are embedded, so a figure looks the same everywhere.
+//! [`forecasts`], [`plan`] and others say what is shown as plain data ([`panels`]: axes, curves,
+//! published points); [`canvas`] lays it out with plotters. Fonts are embedded, so a figure looks the same everywhere.
 
 mod axis;
 mod canvas;
+mod contents;
+mod forecasts;
+mod labels;
+mod marks;
 mod panels;
+mod plan;
+mod plan_accuracy;
 pub(crate) mod runs;
+mod series;
 mod style;
 pub(crate) mod validation;
 mod verification;
@@ -17,7 +24,8 @@ use std::sync::{Arc, Once};
 
 use foretrain_calibrate::verify::Verdict;
 use foretrain_sim::collective::Timing;
-use foretrain_sim::forecast::Forecast;
+use foretrain_sim::forecast::{Forecast, Header};
+use foretrain_sim::search::Plan;
 use plotters::prelude::{FontStyle, SVGBackend};
 use plotters::style::register_font;
 use resvg::{tiny_skia, usvg};
@@ -29,9 +37,11 @@ const BOLD: &[u8] = include_bytes!("../fonts/Roboto-Bold.ttf");
 /// Panels side by side.
 const COLUMNS: usize = 2;
 const WIDTH: u32 = 1280;
-/// Title and legend, and one row of panels.
+/// Title, a line of subtitle and a line of legend; and one row of panels.
 const HEADER_PX: u32 = 118;
 const ROW_PX: u32 = 421;
+/// A panel as wide as the figure.
+const WIDE_ROW_PX: u32 = 520;
 /// More panels nobody looks at, and a picture of them takes gigabytes.
 const WATERFALLS_MAX: usize = 100;
 /// Pixels of a PNG for one unit of the SVG.
@@ -60,12 +70,15 @@ impl Kind {
 
 /// Draws forecasts on one figure.
 pub(crate) fn draw(forecasts: &[Forecast], kind: Kind) -> Result<Vec<u8>, Failure> {
-    render(&panels::figure(forecasts), kind)
+    render(&forecasts::figure(forecasts), kind)
 }
 
 /// Draws a plan.
-pub(crate) fn draw_plan(_: &foretrain_sim::search::Plan, _: Kind) -> Result<Vec<u8>, Failure> {
-    Err(Failure::Runtime("not drawn yet".to_owned()))
+pub(crate) fn draw_plan(found: &Plan, kind: Kind) -> Result<Vec<u8>, Failure> {
+    let Some(figure) = plan::figure(found) else {
+        return Err(Failure::Invalid(format!("nothing to draw: {}", found.verdict)));
+    };
+    render(&figure, kind)
 }
 
 /// Draws timings of all-reduces.
@@ -130,9 +143,25 @@ pub(crate) fn draw_waterfalls(
 }
 
 fn render(figure: &panels::Figure, kind: Kind) -> Result<Vec<u8>, Failure> {
-    let rows = figure.panels.len().div_ceil(COLUMNS) as u32;
-    let size = (WIDTH, HEADER_PX + ROW_PX * rows);
-    picture(size, (&figure.title, &figure.subtitle), kind, |backend| canvas::draw(figure, backend))
+    register_fonts();
+    let height = canvas::height(figure).map_err(|error| undrawn(&error))?;
+    let words = (figure.title.as_str(), figure.description.as_str());
+    picture((WIDTH, height), words, kind, |backend| canvas::draw(figure, backend))
+}
+
+fn undrawn(error: &canvas::Error) -> Failure {
+    Failure::Runtime(format!("failed to draw the figure: {error}"))
+}
+
+/// What made a result, for a subtitle.
+fn made_by(header: &Header) -> String {
+    let short = |hash: &str| hash.get(..12).unwrap_or(hash).to_owned();
+    let profile = match &header.profile_hash {
+        None => "no profile".to_owned(),
+        Some(hash) => format!("profile {}", short(hash)),
+    };
+    let (version, hash) = (&header.version, short(&header.scenario_hash));
+    format!("foretrain {version}, scenario {hash}, {profile}, seed {}", header.seed)
 }
 
 /// Draws on a canvas of that size; title and description are for readers who cannot see it.
@@ -144,8 +173,7 @@ fn picture(
 ) -> Result<Vec<u8>, Failure> {
     register_fonts();
     let mut svg = String::new();
-    draw(SVGBackend::with_string(&mut svg, size))
-        .map_err(|error| Failure::Runtime(format!("failed to draw the figure: {error}")))?;
+    draw(SVGBackend::with_string(&mut svg, size)).map_err(|error| undrawn(&error))?;
     let svg = described(&svg, words);
     match kind {
         Kind::Svg => Ok(svg.into_bytes()),

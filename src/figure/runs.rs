@@ -2,18 +2,18 @@
 //! error against the size of the run.
 
 use plotters::prelude::{
-    Circle, EmptyElement, FontStyle, IntoDrawingArea, PathElement, Polygon, Rectangle, SVGBackend,
-    Text,
+    EmptyElement, FontStyle, IntoDrawingArea, PathElement, Polygon, Rectangle, SVGBackend, Text,
 };
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color, RGBColor, ShapeStyle, WHITE};
 
 use super::WIDTH;
-use super::axis::{Axis, Scale, Style};
+use super::axis::{Axis, Style, TICK_GAP};
 use super::canvas::{
     Area, Chart, Drawn, LEGEND_LINE_PX, LEGEND_SIGN_PX, MARGIN, chart, draw_titles, fitted,
     regular, text,
 };
+use super::marks::{Look, SHAPES, draw_mark};
 use super::style::{CURVES, FAINT, IDEAL, INK, LABEL_PX, SUBTITLE_PX, TITLE_PX};
 
 /// A training run.
@@ -71,35 +71,7 @@ const BESIDE_PX: i32 = 7;
 const ABREAST_PX: i32 = 28;
 const CROSS_PX: i32 = 4;
 /// More ticks than this crowd an axis.
-const TICKS_MAX: usize = 9;
 const COUNTS_MAX: usize = 11;
-/// Between ticks, in parts of the axis.
-const TICK_GAP: f64 = 0.09;
-
-/// What tells families apart besides colours. Their number and that of the colours have no common
-/// factor, so that many families differ in one or the other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shape {
-    Circle,
-    Square,
-    Triangle,
-    Diamond,
-    TriangleDown,
-    Pentagon,
-    Bow,
-}
-
-const SHAPES: [Shape; 7] = [
-    Shape::Circle,
-    Shape::Square,
-    Shape::Triangle,
-    Shape::Diamond,
-    Shape::TriangleDown,
-    Shape::Pentagon,
-    Shape::Bow,
-];
-
-type Look = (Shape, RGBColor);
 
 fn look(index: usize) -> Look {
     // Perfect scaling alone is grey.
@@ -317,14 +289,14 @@ fn values_axes(runs: &[Run], figure: &RunsFigure) -> [Axis; 2] {
         values.into_iter().flatten().map(near)
     });
     let style = if figure.unit == "images/s" { Style::Count } else { Style::Plain };
-    let mut axis = if !figure.logarithmic {
-        linear("", style, ends(values), 0.08)
+    let axis = if !figure.logarithmic {
+        Axis::linear("", style, ends(values), 0.08)
     } else if figure.unit == "minutes" {
         Axis::minutes("", values)
     } else {
         Axis::log("", style, values)
     };
-    axis.ticks = apart(&axis);
+    let axis = axis.spaced(TICK_GAP);
     ["published", "predicted"].map(|word| {
         // Minutes have their unit at every tick.
         let title = match figure.unit.as_str() {
@@ -333,19 +305,6 @@ fn values_axes(runs: &[Run], figure: &RunsFigure) -> [Axis; 2] {
         };
         Axis { title, ..axis.clone() }
     })
-}
-
-/// The axis's ticks without those whose names would touch the one before.
-fn apart(axis: &Axis) -> Vec<f64> {
-    let length = axis.coordinate(axis.range.1) - axis.coordinate(axis.range.0);
-    let mut kept: Vec<f64> = Vec::new();
-    for tick in &axis.ticks {
-        let gap = |last: &f64| axis.coordinate(*tick) - axis.coordinate(*last);
-        if kept.last().is_none_or(|last| gap(last) >= TICK_GAP * length) {
-            kept.push(*tick);
-        }
-    }
-    kept
 }
 
 fn error_axis(runs: &[Run], relative: bool) -> Axis {
@@ -363,34 +322,11 @@ fn error_axis(runs: &[Run], relative: bool) -> Axis {
     let values = own.chain(others.map(|value| value.clamp(-most, most))).chain(always);
     let (title, style) =
         if relative { ("error", Style::Percent) } else { ("error, points", Style::Plain) };
-    linear(title, style, ends(values), 0.05)
+    Axis::linear(title, style, ends(values), 0.05)
 }
 
 fn ends(values: impl Iterator<Item = f64>) -> (f64, f64) {
     values.fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)))
-}
-
-/// A linear axis with some room beside the ends, in parts of the length.
-fn linear(title: &str, style: Style, (low, high): (f64, f64), room: f64) -> Axis {
-    let length = if high > low { high - low } else { (0.02 * high.abs()).max(1e-9) };
-    let range = (low - room * length, high + room * length);
-    Axis {
-        title: title.to_owned(),
-        scale: Scale::Linear,
-        style,
-        range,
-        ticks: round_ticks(range, TICKS_MAX as f64),
-    }
-}
-
-/// Ticks at multiples of 1, 2 or 5 times a power of ten.
-pub(super) fn round_ticks((low, high): (f64, f64), most: f64) -> Vec<f64> {
-    let power = 10_f64.powf(((high - low) / most).log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power);
-    let step = step.into_iter().find(|step| (high - low) / step <= most).unwrap_or(high - low);
-    let first = (low / step).ceil();
-    let count = ((high / step).floor() - first).clamp(0.0, 2.0 * most) as u32;
-    (0..=count).map(|index| (first + f64::from(index)) * step).collect()
 }
 
 /// A logarithmic axis with ticks at powers of two.
@@ -589,31 +525,6 @@ fn draw_runs<'a>(
         match beyond {
             Some(above) => draw_arrow(above, centre, run.look.1, &area)?,
             None => draw_mark(run.look, size, centre, &area)?,
-        }
-    }
-    Ok(())
-}
-
-/// A mark with a white rim, so that it stands out from its neighbours.
-fn draw_mark((shape, color): Look, size: i32, centre: (i32, i32), area: &Area<'_>) -> Drawn {
-    for (size, style) in [(size + 1, WHITE.filled()), (size, color.filled())] {
-        let polygon = |corners: &[(i32, i32)]| {
-            area.draw(&(EmptyElement::at(centre) + Polygon::new(corners.to_vec(), style)))
-        };
-        let s = size;
-        match shape {
-            Shape::Circle => area.draw(&Circle::new(centre, s, style))?,
-            Shape::Square => {
-                let s = s - 1;
-                polygon(&[(-s, -s), (s, -s), (s, s), (-s, s)])?;
-            }
-            Shape::Triangle => polygon(&[(0, -s - 1), (s + 1, s), (-s - 1, s)])?,
-            Shape::Diamond => polygon(&[(0, -s - 2), (s + 1, 0), (0, s + 2), (-s - 1, 0)])?,
-            Shape::TriangleDown => polygon(&[(0, s + 1), (s + 1, -s), (-s - 1, -s)])?,
-            Shape::Pentagon => {
-                polygon(&[(0, -s - 1), (s + 1, -1), (s - 2, s), (2 - s, s), (-s - 1, -1)])?
-            }
-            Shape::Bow => polygon(&[(-s, -s), (s, s), (s, -s), (-s, s)])?,
         }
     }
     Ok(())

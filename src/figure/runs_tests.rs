@@ -1,4 +1,5 @@
 use super::*;
+use crate::figure::axis::{Scale, round_ticks};
 use crate::figure::{Kind, draw_runs};
 
 fn run(family: &str, accelerators: f64, published: f64, predicted: f64) -> RunPoint {

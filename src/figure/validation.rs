@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use plotters::style::RGBColor;
 
 use super::axis::{Axis, Style};
-use super::panels::{Curve, Figure, Panel, Sign};
+use super::marks::Shape;
+use super::panels::{Curve, Figure, Mark, Panel, Sign, Stroke};
 use super::style;
 
 /// A set of published all-reduces.
@@ -76,9 +77,10 @@ pub(super) fn figure(sets: &[SetCurve]) -> Figure {
         .iter()
         .map(|kind| (Sign::Line, color(&kinds, kind), format!("predicted: {kind}")))
         .collect();
-    legend.push((Sign::Mark, style::INK, "published".to_owned()));
+    legend.push((Sign::Mark(Shape::Diamond), style::INK, "published".to_owned()));
     Figure {
         title: "Bus bandwidth of all-reduces, published and predicted".to_owned(),
+        description: subtitle.clone(),
         subtitle,
         legend,
         panels,
@@ -100,10 +102,10 @@ fn panel(set: &SetCurve, against: Against, kinds: &[String]) -> Panel {
         Against::Size => by_size(&points, x, kinds),
         Against::Accelerators => by_accelerators(&points, x, kinds),
     };
-    let marks: Vec<(RGBColor, f64, f64)> =
-        points.iter().map(|point| (style::INK, x(point), point.bus(point.published_us))).collect();
+    let mark = |point: &&Point| Mark::diamond(style::INK, x(point), point.bus(point.published_us));
+    let marks: Vec<Mark> = points.iter().map(mark).collect();
     let ends = curves.iter().flat_map(|curve| curve.points.iter().map(|at| at.1));
-    let heights: Vec<f64> = ends.chain(marks.iter().map(|mark| mark.2)).collect();
+    let heights: Vec<f64> = ends.chain(marks.iter().map(|mark| mark.y)).collect();
     let (x_axis, y_axis) = match against {
         Against::Size => (
             Axis::sizes("message size", points.iter().map(|point| x(point))),
@@ -114,15 +116,8 @@ fn panel(set: &SetCurve, against: Against, kinds: &[String]) -> Panel {
             Axis::from_zero("GB/s", Style::Plain, heights.into_iter().fold(0.0, f64::max) * 1.1),
         ),
     };
-    Panel {
-        title: format!("{}: mean error {:.0} %", set.name, set.mean_abs_error_percent),
-        x: x_axis,
-        y: y_axis,
-        curves,
-        bars: Vec::new(),
-        marks,
-        key: Vec::new(),
-    }
+    let title = format!("{}: mean error {:.0} %", set.name, set.mean_abs_error_percent);
+    Panel { marks, ..Panel::new(&title, x_axis, y_axis, curves) }
 }
 
 /// One line in pieces: each goes on to the first point of the next.
@@ -136,7 +131,7 @@ fn by_size(points: &[&Point], x: impl Fn(&Point) -> f64, kinds: &[String]) -> Ve
     for piece in pieces.iter().rev() {
         let line = piece.iter().map(|point| at(point)).chain(next).collect();
         let color = color(kinds, &piece[0].predicted_by);
-        curves.push(Curve { color, dashed: false, points: line });
+        curves.push(Curve { color, stroke: Stroke::Dotted, points: line });
         next = Some(at(piece[0]));
     }
     curves.reverse();
@@ -148,7 +143,7 @@ fn by_accelerators(points: &[&Point], x: impl Fn(&Point) -> f64, kinds: &[String
     let line = |kind: &String| {
         let of = points.iter().filter(|point| point.predicted_by == *kind);
         let points: Vec<_> = of.map(|point| (x(point), point.bus(point.predicted_us))).collect();
-        Curve { color: color(kinds, kind), dashed: false, points }
+        Curve { color: color(kinds, kind), stroke: Stroke::Dotted, points }
     };
     kinds.iter().map(line).filter(|curve| !curve.points.is_empty()).collect()
 }

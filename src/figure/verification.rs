@@ -4,7 +4,8 @@ use foretrain_calibrate::verify::{Comparison, Kind, Verdict};
 use plotters::style::RGBColor;
 
 use super::axis::{Axis, Style};
-use super::panels::{Curve, Figure, Panel, Sign};
+use super::marks::Shape;
+use super::panels::{Curve, Figure, Mark, Panel, Sign, Stroke};
 use super::style;
 
 /// Steps between the two outer lines are within this of what was measured.
@@ -21,19 +22,31 @@ pub(super) fn figure(verdict: &Verdict, made: &str) -> Figure {
         format!("{} on {} ranks", point.all_reduce, point.ranks)
     });
     let ways = ways(&step_groups);
-    let mut legend: Vec<(Sign, RGBColor, String)> =
-        ways.iter().map(|way| (Sign::Mark, color(&ways, way), format!("steps, {way}"))).collect();
+    let mut legend: Vec<(Sign, RGBColor, String)> = ways
+        .iter()
+        .map(|way| (Sign::Mark(Shape::Diamond), color(&ways, way), format!("steps, {way}")))
+        .collect();
     if !step_groups.is_empty() {
         let about = format!("simulated as measured, and {:.0} % off", 100.0 * BAND);
         legend.push((Sign::Dashes, style::IDEAL, about));
     }
     if !sum_groups.is_empty() {
         legend.push((Sign::Line, style::COMPUTE, "all-reduce, simulated".to_owned()));
-        legend.push((Sign::Mark, style::PUBLISHED, "all-reduce, measured".to_owned()));
+        legend.push((
+            Sign::Mark(Shape::Diamond),
+            style::PUBLISHED,
+            "all-reduce, measured".to_owned(),
+        ));
     }
     let steps = step_groups.iter().map(|group| steps(group, &ways));
     let panels = steps.chain(sum_groups.iter().map(all_reduces)).collect();
-    Figure { title: "Measured and simulated".to_owned(), subtitle: made.to_owned(), legend, panels }
+    Figure {
+        title: "Measured and simulated".to_owned(),
+        subtitle: made.to_owned(),
+        description: made.to_owned(),
+        legend,
+        panels,
+    }
 }
 
 fn groups(verdict: &Verdict, kind: Kind, name: impl Fn(&Comparison) -> String) -> Vec<Group<'_>> {
@@ -71,31 +84,25 @@ fn titled((name, points): &Group<'_>) -> String {
 /// Every step a mark, what was measured across and what is simulated up.
 fn steps(group: &Group<'_>, ways: &[&str]) -> Panel {
     let points = &group.1;
-    let marks: Vec<(RGBColor, f64, f64)> = points
+    let marks: Vec<Mark> = points
         .iter()
         .map(|point| {
             let color = color(ways, &point.all_reduce);
-            (color, point.measured_us / 1e3, point.predicted_us / 1e3)
+            Mark::diamond(color, point.measured_us / 1e3, point.predicted_us / 1e3)
         })
         .collect();
-    let values = || marks.iter().flat_map(|mark| [mark.1, mark.2]);
+    let values = || marks.iter().flat_map(|mark| [mark.x, mark.y]);
     let axis = |title: &str| Axis::log(title, Style::Plain, values());
     let (low, high) =
         values().fold((f64::MAX, 0.0_f64), |(low, high), value| (low.min(value), high.max(value)));
     let line = |factor: f64| Curve {
         color: style::IDEAL,
-        dashed: true,
+        stroke: Stroke::Dashed,
         points: vec![(low / 1.15, factor * low / 1.15), (high * 1.15, factor * high * 1.15)],
     };
-    Panel {
-        title: titled(group),
-        x: axis("measured step, ms"),
-        y: axis("simulated step, ms"),
-        curves: vec![line(1.0 - BAND), line(1.0), line(1.0 + BAND)],
-        bars: Vec::new(),
-        marks,
-        key: Vec::new(),
-    }
+    let curves = vec![line(1.0 - BAND), line(1.0), line(1.0 + BAND)];
+    let (x, y) = (axis("measured step, ms"), axis("simulated step, ms"));
+    Panel { marks, ..Panel::new(&titled(group), x, y, curves) }
 }
 
 fn all_reduces(group: &Group<'_>) -> Panel {
@@ -104,18 +111,13 @@ fn all_reduces(group: &Group<'_>) -> Panel {
     let line = points.iter().map(|point| (size(point), point.predicted_us)).collect();
     let heights: Vec<f64> =
         points.iter().flat_map(|point| [point.measured_us, point.predicted_us]).collect();
-    Panel {
-        title: titled(group),
-        x: Axis::sizes("message size", points.iter().map(|point| size(point))),
-        y: Axis::log("us", Style::Plain, heights.into_iter()),
-        curves: vec![Curve { color: style::COMPUTE, dashed: false, points: line }],
-        bars: Vec::new(),
-        marks: points
-            .iter()
-            .map(|point| (style::PUBLISHED, size(point), point.measured_us))
-            .collect(),
-        key: Vec::new(),
-    }
+    let curve = Curve { color: style::COMPUTE, stroke: Stroke::Dotted, points: line };
+    let mark =
+        |point: &&Comparison| Mark::diamond(style::PUBLISHED, size(point), point.measured_us);
+    let x = Axis::sizes("message size", points.iter().map(|point| size(point)));
+    let y = Axis::log("us", Style::Plain, heights.into_iter());
+    let marks = points.iter().map(mark).collect();
+    Panel { marks, ..Panel::new(&titled(group), x, y, vec![curve]) }
 }
 
 #[cfg(test)]
@@ -160,8 +162,10 @@ mod tests {
             ]
         );
         let marks = &figure.panels[0].marks;
-        assert_eq!((marks[0].1, marks[0].2.round()), (100.0, 110.0));
-        assert!(marks[0].0 != marks[1].0 && marks[0].0 == figure.panels[1].marks[0].0);
+        assert_eq!((marks[0].x, marks[0].y.round()), (100.0, 110.0));
+        assert!(
+            marks[0].color != marks[1].color && marks[0].color == figure.panels[1].marks[0].color
+        );
         assert_eq!(figure.legend.len(), 2 + 1 + 2);
     }
 }

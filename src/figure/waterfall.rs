@@ -5,10 +5,10 @@ use plotters::prelude::{FontStyle, IntoDrawingArea, PathElement, Rectangle, SVGB
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color, RGBColor, TextStyle, WHITE};
 
+use super::axis::round_ticks;
 use super::canvas::{
     Area, Drawn, Error, LEGEND_LINE_PX, MARGIN, draw_titles, fitted, regular, text,
 };
-use super::runs::round_ticks;
 use super::style::{
     CURVES, FAINT, GRID, IDEAL, INK, LABEL_PX, PANEL_TITLE_PX, SUBTITLE_PX, TITLE_PX,
 };

@@ -2,6 +2,8 @@
 
 mod text;
 
+pub(crate) use text::goals;
+
 use foretrain_sim::scenario::{Overrides, Scenario};
 use foretrain_sim::search::{Plan, Planned, plan};
 use serde_json::{Map, Value};
@@ -27,8 +29,12 @@ pub(crate) fn run(arguments: &PlanArguments) -> Result<(), Failure> {
         bar.finish_and_clear();
         found
     })??;
-    if let Some((kind, file)) = plot {
-        file.finish(&figure::draw_plan(&found, kind)?)?;
+    match plot {
+        Some((kind, file)) if !found.frontiers.is_empty() => {
+            file.finish(&figure::draw_plan(&found, kind)?)?;
+        }
+        Some(_) => complain("warning: no figure: there is nothing to draw"),
+        None => {}
     }
     for warning in &found.warnings {
         complain(&format!("warning: {}", warning.message));

@@ -52,7 +52,8 @@ pub(crate) fn plan(plan: &Plan) -> String {
     text
 }
 
-fn goals(goals: &GoalsNote) -> String {
+/// What is looked for, in words.
+pub(crate) fn goals(goals: &GoalsNote) -> String {
     let GoalsNote { minimize, deadline_min, budget_usd, top1_min_percent } = goals;
     let mut text = match minimize {
         Objective::Time => "the least time",
