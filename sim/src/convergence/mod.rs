@@ -10,6 +10,7 @@ pub mod accuracy;
 pub mod curve;
 pub mod epochs;
 mod forecast;
+pub mod noise_scale;
 pub mod posterior;
 mod recipe;
 mod schedule;
