@@ -83,11 +83,7 @@ fn read(text: &str, place: &str) -> Result<Document, Failure> {
     })
 }
 
-fn train(
-    arguments: &CriticalBatchArguments,
-    text: &str,
-    place: &str,
-) -> Result<Document, Failure> {
+fn train(arguments: &CriticalBatchArguments, text: &str, place: &str) -> Result<Document, Failure> {
     let config =
         Config::from_toml(text).map_err(|error| Failure::Invalid(format!("{place}:{error}")))?;
     let (own, seed) = (config.training.global_batch, config.seed);

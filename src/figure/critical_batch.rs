@@ -3,18 +3,17 @@
 use foretrain_calibrate::critical_batch::{Answer, Run, predicted};
 use foretrain_sim::convergence::noise_scale::Phase;
 use plotters::prelude::{
-    Circle, EmptyElement, IntoDrawingArea, LineSeries, PathElement, Polygon, Rectangle, SVGBackend, Text,
+    Circle, EmptyElement, IntoDrawingArea, LineSeries, PathElement, Polygon, Rectangle, SVGBackend,
+    Text,
 };
 
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color, RGBColor, ShapeStyle, WHITE};
 
-use super::axis::{Axis, Style};
-use super::canvas::{
-    Area, Drawn, LEGEND_SIGN_PX, MARGIN, chart, draw_titles, regular,
-};
-use super::style::{COMPUTE, FAINT, IDEAL, INK, LABEL_PX, PUBLISHED};
 use super::WIDTH;
+use super::axis::{Axis, Style};
+use super::canvas::{Area, Drawn, LEGEND_SIGN_PX, MARGIN, chart, draw_titles, regular};
+use super::style::{COMPUTE, FAINT, IDEAL, INK, LABEL_PX, PUBLISHED};
 
 /// Pixels across and down.
 pub(super) const SIZE: (u32, u32) = (WIDTH, HEADER_PX + PANEL_PX);
@@ -106,9 +105,8 @@ impl<'a> Plan<'a> {
 /// Of every run at the measured batch, the middle of each phase in epochs and the noise scale there.
 fn scales(answer: &Answer) -> Vec<Vec<(f64, f64)>> {
     let phases = &answer.critical_batch.phases;
-    let epochs = |step: f64| {
-        step * f64::from(answer.measured.batch) / f64::from(answer.images.max(1))
-    };
+    let epochs =
+        |step: f64| step * f64::from(answer.measured.batch) / f64::from(answer.images.max(1));
     // A run's first phase is the one without steps before it.
     let starts = phases.iter().enumerate().filter(|(_, phase)| phase.first_step == 0);
     let mut cuts: Vec<usize> = starts.map(|(index, _)| index).collect();
@@ -188,9 +186,8 @@ fn draw_epochs(plan: &Plan<'_>, area: &Area<'_>) -> Drawn {
     let (x, y) = (&plan.batches, &plan.epochs);
     let mut chart = chart("Epochs to the target", x, y, area)?;
     let (bottom, top) = (y.coordinate(y.range.0), y.coordinate(y.range.1));
-    let at = |batch: f64, epochs: f64| {
-        (x.coordinate(batch), y.coordinate(epochs).clamp(bottom, top))
-    };
+    let at =
+        |batch: f64, epochs: f64| (x.coordinate(batch), y.coordinate(epochs).clamp(bottom, top));
     let low = plan.law.iter().map(|(batch, ends)| at(*batch, ends[0]));
     let high = plan.law.iter().rev().map(|(batch, ends)| at(*batch, ends[2]));
     chart.draw_series([Polygon::new(low.chain(high).collect::<Vec<_>>(), shade(COMPUTE))])?;

@@ -63,7 +63,8 @@ impl Study {
                  { kind = \"constant\" }",
             );
         }
-        if config.schedule.warmup.shape != WarmupShape::None && config.schedule.warmup.epochs > 0.0 {
+        if config.schedule.warmup.shape != WarmupShape::None && config.schedule.warmup.epochs > 0.0
+        {
             return wrong(
                 "schedule.warmup",
                 "the law is of a constant rate: take { shape = \"none\" }",
@@ -88,11 +89,14 @@ impl Study {
         let unit = span.saturating_mul(ranks);
         for (index, &batch) in question.batches.iter().enumerate() {
             let problem = if batch == own {
-                "is the configuration's own, at which everything is measured: leave it out".to_owned()
+                "is the configuration's own, at which everything is measured: leave it out"
+                    .to_owned()
             } else if question.batches[..index].contains(&batch) {
                 "is there twice".to_owned()
             } else if batch == 0 || !batch.is_multiple_of(unit) {
-                format!("is no multiple of {unit}: {ranks} ranks with {span} images normalised together")
+                format!(
+                    "is no multiple of {unit}: {ranks} ranks with {span} images normalised together"
+                )
             } else {
                 continue;
             };

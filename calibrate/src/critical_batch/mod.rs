@@ -130,7 +130,8 @@ impl Study {
         progress: &mut dyn Progress,
     ) -> Result<Answer, CriticalBatchError> {
         for row in &mut answer.rows {
-            let limit = self.question.config.training.epochs.max(GIVEN_UP * row.predicted_epochs.value);
+            let limit =
+                self.question.config.training.epochs.max(GIVEN_UP * row.predicted_epochs.value);
             for number in 0..self.question.seeds {
                 let plan = self.plan(row.batch, row.learning_rate, number, limit, false);
                 let course = runs::train(self, &plan, progress)?;

@@ -24,8 +24,7 @@ impl Study {
     ) -> Answer {
         let question = &self.question;
         let runs: Vec<Run> = courses.iter().map(|course| course.run.clone()).collect();
-        let logs: Vec<f64> =
-            runs.iter().filter_map(|run| run.epochs.map(f64::ln)).collect();
+        let logs: Vec<f64> = runs.iter().filter_map(|run| run.epochs.map(f64::ln)).collect();
         let measured = Measured {
             batch: question.config.training.global_batch,
             ranks: self.ranks,
@@ -80,8 +79,8 @@ pub fn predicted(measured: &Measured, critical: &CriticalBatch, batch: f64) -> E
     let runs = measured.runs.len() as f64;
     let spread =
         measured.spread.map_or(0.0, |spread| student(runs - 1.0) * spread * (2.0 / runs).sqrt());
-    let [down, up] = [ends[0].min(ends[1]).min(0.0), ends[0].max(ends[1]).max(0.0)]
-        .map(|end| end.hypot(spread));
+    let [down, up] =
+        [ends[0].min(ends[1]).min(0.0), ends[0].max(ends[1]).max(0.0)].map(|end| end.hypot(spread));
     Estimate { value, low: value * (-down).exp(), high: value * up.exp() }
 }
 

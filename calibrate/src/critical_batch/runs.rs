@@ -92,7 +92,8 @@ pub(super) fn train(
     config.training.epochs = plan.epochs_max;
     config.schedule.base_lr = plan.learning_rate;
     config.schedule.linear_scaling = false;
-    config.output.folder = question.scratch.join(format!("batch-{}-seed-{}", plan.batch, plan.seed));
+    config.output.folder =
+        question.scratch.join(format!("batch-{}-seed-{}", plan.batch, plan.seed));
     config.output.checkpoint_every = Every::Never;
     config.output.log = "log.jsonl".into();
     config.output.mllog = None;
@@ -118,7 +119,9 @@ pub(super) fn train(
         seconds: report.seconds,
     };
     let norms = if plan.norms {
-        norms(&(0..study.ranks).map(|rank| rank_path(&folder.join(&file), rank)).collect::<Vec<_>>())?
+        norms(
+            &(0..study.ranks).map(|rank| rank_path(&folder.join(&file), rank)).collect::<Vec<_>>(),
+        )?
     } else {
         Vec::new()
     };

@@ -146,7 +146,9 @@ pub struct CriticalBatch {
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 pub enum NoiseScaleError {
     /// One rank, or ranks without images.
-    #[error("{0} images behind a rank's gradient and {1} behind the average: take at least 2 ranks")]
+    #[error(
+        "{0} images behind a rank's gradient and {1} behind the average: take at least 2 ranks"
+    )]
     Images(f64, f64),
     /// A run is too short.
     #[error("{0} steps have norms, expected at least {STEPS_MIN}: train for longer")]
@@ -246,8 +248,7 @@ fn phases(run: &[SquaredNorms]) -> Vec<Stratum> {
             let first_step = cut(count, phase, run.len());
             let steps = &run[first_step..cut(count, phase + 1, run.len())];
             let without = (0..BLOCKS).map(|block| {
-                let block =
-                    cut(BLOCKS, block, steps.len())..cut(BLOCKS, block + 1, steps.len());
+                let block = cut(BLOCKS, block, steps.len())..cut(BLOCKS, block + 1, steps.len());
                 let left = steps.iter().enumerate().filter(|(step, _)| !block.contains(step));
                 SquaredNorms::mean(left.map(|(_, norms)| *norms))
             });
@@ -264,8 +265,7 @@ fn phases(run: &[SquaredNorms]) -> Vec<Stratum> {
 /// Student's quantile of an interval of 95 %; infinite without degrees of freedom.
 #[must_use]
 pub fn student(freedom: f64) -> f64 {
-    StudentsT::new(0.0, 1.0, freedom)
-        .map_or(f64::INFINITY, |student| student.inverse_cdf(UPPER))
+    StudentsT::new(0.0, 1.0, freedom).map_or(f64::INFINITY, |student| student.inverse_cdf(UPPER))
 }
 
 /// E(B)/E(B0): how many times the epochs of `reference` a batch of `batch` needs.

@@ -84,7 +84,8 @@ impl OutputConfig {
         if self.keep == 0 {
             return Err(Problem::new("output.keep", "0, expected at least 1"));
         }
-        if self.recording.as_ref().is_some_and(|recording| !recording.norms && !recording.timeline) {
+        if self.recording.as_ref().is_some_and(|recording| !recording.norms && !recording.timeline)
+        {
             let problem = "neither norms nor the timeline: leave one of them, or `recording` out";
             return Err(Problem::new("output.recording", problem));
         }

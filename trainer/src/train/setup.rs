@@ -212,7 +212,9 @@ impl Setup {
         // More often than after each step there is nothing to see.
         let every = every.max(1.0);
         let number = (done as f64 / every).floor() as u64;
-        (number..number + 3).map(|number| (number as f64 * every).round() as u64).find(|at| *at > done)
+        (number..number + 3)
+            .map(|number| (number as f64 * every).round() as u64)
+            .find(|at| *at > done)
     }
 
     /// Threads of each of `local` ranks of this machine.
