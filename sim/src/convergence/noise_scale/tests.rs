@@ -67,7 +67,7 @@ fn normal(name: &str) -> Normal {
 fn a_known_noise_scale_comes_out() {
     let (norms, truth) = run(40_000, 1.0, &mut normal("constant"));
     assert!((truth - NOISE / 0.25).abs() < 0.03 * truth, "{truth}");
-    let found = critical_batch(IMAGES, &[norms.clone()]).unwrap();
+    let found = critical_batch(IMAGES, std::slice::from_ref(&norms)).unwrap();
     assert!((found.value / truth).ln().abs() < 0.05, "{} for {truth}", found.value);
     assert!(found.low <= truth && truth <= found.high && found.high / found.low < 1.2);
     let simple = SquaredNorms::mean(norms).gradient(IMAGES);
@@ -79,7 +79,7 @@ fn a_known_noise_scale_comes_out() {
 #[test]
 fn a_noise_scale_that_grows_is_weighted_by_progress() {
     let (norms, truth) = run(40_000, 30_f64.sqrt(), &mut normal("growing"));
-    let found = critical_batch(IMAGES, &[norms.clone()]).unwrap();
+    let found = critical_batch(IMAGES, std::slice::from_ref(&norms)).unwrap();
     assert!((found.value / truth).ln().abs() < 0.08, "{} for {truth}", found.value);
     let plain = SquaredNorms::mean(norms).gradient(IMAGES).noise_scale();
     assert!(plain < 0.95 * truth, "{plain} for {truth}");
