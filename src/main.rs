@@ -7,6 +7,7 @@ mod allreduce;
 mod calibrate;
 mod cli;
 mod completions;
+mod critical_batch;
 mod explain;
 mod failure;
 mod figure;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Command::Allreduce(arguments) => allreduce::run(&arguments),
         Command::Validate(arguments) => validate::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
+        Command::CriticalBatch(arguments) => critical_batch::run(&arguments),
         Command::Calibrate(arguments) => calibrate::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),

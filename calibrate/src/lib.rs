@@ -9,6 +9,7 @@
 //!  what others measured
 //! ```
 //!
+//! - [`critical_batch`]: how epochs grow with the batch, measured at one batch and tried at others;
 //! - [`import`]: measurements that others made;
 //! - [`measure`]: the procedure, on real ranks and on a machine made up for tests;
 //! - [`measurements`]: everything as it was measured;
@@ -20,6 +21,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod critical_batch;
 pub mod fit;
 pub mod import;
 pub mod measure;

@@ -1,7 +1,9 @@
 //! The command line as types.
 
+mod critical_batch;
 mod validate;
 
+pub(crate) use critical_batch::CriticalBatchArguments;
 pub(crate) use validate::ValidateArguments;
 
 use std::path::PathBuf;
@@ -39,6 +41,8 @@ pub(crate) enum Command {
     Validate(ValidateArguments),
     /// Really train, on one machine or several; goes on from the latest checkpoint
     Train(TrainArguments),
+    /// Train at one batch, and predict how many epochs every other batch needs
+    CriticalBatch(CriticalBatchArguments),
     /// Measure this machine or cluster, fit, and write a profile
     Calibrate(CalibrateArguments),
     /// Measure again inside the simulator, and compare

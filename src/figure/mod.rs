@@ -6,6 +6,7 @@
 mod axis;
 mod canvas;
 mod contents;
+mod critical_batch;
 mod forecasts;
 mod labels;
 mod marks;
@@ -22,6 +23,7 @@ pub(crate) mod waterfall;
 use std::path::Path;
 use std::sync::{Arc, Once};
 
+use foretrain_calibrate::critical_batch::Answer;
 use foretrain_calibrate::verify::Verdict;
 use foretrain_sim::collective::Timing;
 use foretrain_sim::forecast::{Forecast, Header};
@@ -111,6 +113,18 @@ pub(crate) fn draw_verification(
         return Err(Failure::Invalid("nothing to draw: nothing could be compared".to_owned()));
     }
     render(&figure, kind)
+}
+
+/// Draws epochs against the batch: what the law says, and what runs took.
+pub(crate) fn draw_critical_batch(
+    answer: &Answer,
+    made: &str,
+    kind: Kind,
+) -> Result<Vec<u8>, Failure> {
+    let plan = critical_batch::Plan::new(answer, made);
+    picture(critical_batch::SIZE, plan.words(), kind, |backend| {
+        critical_batch::draw(&plan, backend)
+    })
 }
 
 /// Draws published training runs beside their predictions.

@@ -84,7 +84,7 @@ fn student_half_width(values: &[f64]) -> Option<f64> {
 }
 
 /// Mean and standard deviation, of n − 1 degrees of freedom.
-pub(super) fn moments(values: &[f64]) -> (f64, f64) {
+pub(crate) fn moments(values: &[f64]) -> (f64, f64) {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
     let squares = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>();

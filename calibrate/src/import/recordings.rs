@@ -204,7 +204,7 @@ fn overlaps(recording: &Recording) -> bool {
 }
 
 /// Norms of all ranks, if all were recorded.
-fn norms(ranks: &BTreeMap<u32, &(String, Recording)>) -> Option<NormSeries> {
+pub(crate) fn norms(ranks: &BTreeMap<u32, &(String, Recording)>) -> Option<NormSeries> {
     let header = &ranks.values().next()?.1.header;
     if ranks.len() != header.ranks as usize {
         return None;

@@ -169,7 +169,7 @@ impl Ranks {
         config.training.global_batch = u32::try_from(global_batch).map_err(|_| too_large())?;
         let steps = u64::from(settings.warmup_steps + settings.steps);
         config.training.steps_max = Some(steps);
-        config.training.evaluate_every = 0;
+        config.training.evaluate_every = 0.0;
         config.training.target_top1 = None;
         // A step needs images; there are at least as many as the batch, or the run says so.
         config.training.epochs = config.training.epochs.max((steps + 1) as f64);
@@ -182,6 +182,7 @@ impl Ranks {
             steps: StepRange(u64::from(settings.warmup_steps)..steps),
             file: "recording".into(),
             norms: settings.norms,
+            timeline: true,
         });
         self.runs += 1;
         Ok(config)

@@ -1,5 +1,6 @@
 //! Variation, input and noise of gradients.
 
+use foretrain_sim::convergence::noise_scale::{Images, SquaredNorms};
 use foretrain_sim::profile::{Estimate, GradientNoise, InputProfile, JitterProfile};
 
 use super::{Fitting, Refused};
@@ -121,30 +122,19 @@ impl Fitting<'_> {
         }))
     }
 
-    /// The gradient noise scale S / |G|², with b and B images behind local and averaged gradients:
-    ///
-    /// ```text
-    /// |G|² = (B ‖g_B‖² − b ‖g_b‖²) / (B − b)
-    /// S    = (‖g_b‖² − ‖g_B‖²) / (1/b − 1/B)
-    /// ```
-    ///
-    /// each averaged over steps before they are divided (McCandlish et al. 2018, arXiv 1812.06162,
-    /// appendix A.1).
+    /// The gradient noise scale S / |G|² of these steps, by the equations of
+    /// [`foretrain_sim::convergence::noise_scale`], norms averaged over steps before they are divided.
     pub(super) fn gradient_noise(&mut self) -> Option<GradientNoise> {
         let norms = self.measurements.norms.as_ref()?;
         let NormSeries { first_step, per_rank_batch, global_batch, local_and_averaged } = norms;
-        let (b, all) = (*per_rank_batch as f64, *global_batch as f64);
         let about = "gradient noise";
         if *global_batch <= *per_rank_batch || local_and_averaged.is_empty() {
             return None;
         }
+        let images = Images { local: *per_rank_batch as f64, averaged: *global_batch as f64 };
         let scale = move |steps: &[(f64, f64)]| {
-            let count = steps.len() as f64;
-            let local = steps.iter().map(|norms| norms.0).sum::<f64>() / count;
-            let averaged = steps.iter().map(|norms| norms.1).sum::<f64>() / count;
-            let squared = (all * averaged - b * local) / (all - b);
-            let noise = (local - averaged) / (b.recip() - all.recip());
-            noise / squared
+            let norms = |&(local, averaged): &(f64, f64)| SquaredNorms { local, averaged };
+            SquaredNorms::mean(steps.iter().map(norms)).gradient(images).noise_scale()
         };
         let scale_images =
             percentile_bootstrap(local_and_averaged, scale, &self.streams, "gradient noise");

@@ -11,6 +11,7 @@ pub mod curve;
 pub mod epochs;
 mod forecast;
 mod known;
+pub mod noise_scale;
 pub mod posterior;
 mod question;
 mod recipe;

@@ -198,6 +198,20 @@ pub struct GradientNoise {
     pub batches: (u64, u64),
 }
 
+impl GradientNoise {
+    /// The critical batch that the steps measured stand for, in images, with its interval; none where
+    /// that reaches down to 0, so that nothing bounds it.
+    ///
+    /// The noise scale grows while a network learns. Of steps at the start of a training, this is
+    /// what its first part needs, and a lower bound for the whole; of a whole training see
+    /// [`critical_batch`](crate::convergence::noise_scale::critical_batch).
+    #[must_use]
+    pub fn critical_batch(&self) -> Option<Estimate> {
+        let Estimate { low, high, .. } = self.scale_images;
+        (low > 0.0 && high.is_finite()).then_some(self.scale_images)
+    }
+}
+
 /// What the machine costs.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct CostEntry {

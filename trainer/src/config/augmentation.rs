@@ -17,6 +17,8 @@ pub enum Crop {
     Pad,
     /// The whole image; images of one size.
     None,
+    /// The whole image, resized to the input, which makes small inputs of images of one size.
+    Resize,
 }
 
 /// How images become inputs. Every key has a default that depends on the kind of the data.
@@ -81,9 +83,12 @@ impl AugmentationConfig {
             Crop::RandomResized => Transform::RandomResizedCrop { side, rule },
             Crop::Pad => pad(self.padding.unwrap_or(4), self.flip(kind)),
             Crop::None => pad(0, self.flip(kind)),
+            Crop::Resize => Transform::ResizeCentreCrop { resize: side, side },
         };
         let evaluation = if kind.has_photographs() {
             Transform::ResizeCentreCrop { resize: self.resize(image_size), side }
+        } else if self.crop(kind) == Crop::Resize {
+            training
         } else {
             pad(0, false)
         };
@@ -133,7 +138,7 @@ impl AugmentationConfig {
             let problem = if photographs {
                 "photographs have many sizes: only random-resized makes inputs of them"
             } else {
-                "images of one size are not resized: take pad or none"
+                "images of one size have no random sizes: take pad, resize or none"
             };
             return error("crop", problem);
         }
@@ -149,6 +154,9 @@ impl AugmentationConfig {
         }
         if photographs && self.flip == Some(false) {
             return error("flip", "random-resized crops are always flipped: leave it out");
+        }
+        if crop == Crop::Resize && self.flip(kind) {
+            return error("flip", "resized images are not flipped: set it to false");
         }
         let (mean, std) = self.mean_and_std(kind);
         let key =

@@ -40,6 +40,10 @@ pub struct RecordingConfig {
     /// Whether norms of gradients are recorded, which take time of the step on a CPU; true by default.
     #[serde(default = "yes")]
     pub norms: bool,
+    /// Whether it is recorded what happened when; without, norms alone are left, which are short
+    /// enough for whole trainings. True by default.
+    #[serde(default = "yes")]
+    pub timeline: bool,
 }
 
 const fn yes() -> bool {
@@ -79,6 +83,11 @@ impl OutputConfig {
     pub(super) fn check(&self) -> Result<(), Problem> {
         if self.keep == 0 {
             return Err(Problem::new("output.keep", "0, expected at least 1"));
+        }
+        if self.recording.as_ref().is_some_and(|recording| !recording.norms && !recording.timeline)
+        {
+            let problem = "neither norms nor the timeline: leave one of them, or `recording` out";
+            return Err(Problem::new("output.recording", problem));
         }
         Ok(())
     }

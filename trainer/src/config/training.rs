@@ -54,8 +54,10 @@ pub struct TrainingConfig {
     /// Threads that one rank computes with; the cores divided by the ranks by default.
     #[schemars(range(min = 1))]
     pub threads_per_rank: Option<u32>,
-    /// Epochs from one evaluation to the next; 0 for none. One always follows the last epoch.
-    pub evaluate_every: u32,
+    /// Epochs from one evaluation to the next, such as 0.25; 0 for none. Each comes after the nearest
+    /// whole step. One always follows the last epoch.
+    #[schemars(range(min = 0))]
+    pub evaluate_every: f64,
     /// The accuracy at which training stops, such as "75.9 %".
     pub target_top1: Option<Fraction>,
     /// Steps after which training stops, wherever the schedule is.
@@ -76,7 +78,7 @@ impl Default for TrainingConfig {
             label_smoothing: 0.0,
             loss_scale: None,
             threads_per_rank: None,
-            evaluate_every: 1,
+            evaluate_every: 1.0,
             target_top1: None,
             steps_max: None,
         }
@@ -111,6 +113,9 @@ impl TrainingConfig {
         let smoothing = self.label_smoothing;
         let problem = format!("{smoothing}, expected at least 0 and below 1");
         require((0.0..1.0).contains(&smoothing), "label_smoothing", &problem)?;
+        let every = self.evaluate_every;
+        let problem = format!("{every}, expected a number of epochs, 0 for none");
+        require(every.is_finite() && every >= 0.0, "evaluate_every", &problem)?;
         let target = self.target_top1.map_or(0.5, Fraction::get);
         let problem = "expected above 0 % and below 100 %";
         require(target > 0.0 && target < 1.0, "target_top1", problem)

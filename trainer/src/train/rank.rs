@@ -168,24 +168,32 @@ impl<'a> RankRun<'a> {
         if let Some(logs) = &mut self.logs {
             logs.start(setup, self.done)?;
         }
+        let mut begun = None;
         while self.done < steps && reached != Some(true) {
             let epoch = self.done / per_epoch;
-            let end = steps.min((epoch + 1) * per_epoch);
-            if let Some(logs) = &mut self.logs {
+            let epoch_end = steps.min((epoch + 1) * per_epoch);
+            let next_evaluation = setup.next_evaluation(self.done);
+            let end = next_evaluation.map_or(epoch_end, |next| next.min(epoch_end));
+            if let Some(logs) = self.logs.as_mut().filter(|_| begun != Some(epoch)) {
                 logs.epoch_start(epoch + 1)?;
             }
+            begun = Some(epoch);
             self.epoch(epoch, end, watch)?;
-            if let Some(logs) = &mut self.logs {
+            if let Some(logs) = self.logs.as_mut().filter(|_| end == epoch_end) {
                 logs.epoch_stop(epoch + 1)?;
             }
-            let every = u64::from(setup.config.training.evaluate_every);
             let whole = self.done.is_multiple_of(per_epoch);
-            let due = every > 0 && whole && (epoch + 1).is_multiple_of(every);
-            if due || self.done == steps {
+            if next_evaluation == Some(self.done) || self.done == steps {
                 evaluation = self.evaluate(watch)?.or(evaluation);
             }
             if let (Some(target), Some(found)) = (target, evaluation) {
                 reached = Some(found.top1 >= target);
+            }
+            if let Some(logs) = self.logs.as_mut().filter(|_| end != epoch_end) {
+                // The target ends an epoch, too.
+                if reached == Some(true) {
+                    logs.epoch_stop(epoch + 1)?;
+                }
             }
             let due = match setup.config.output.checkpoint_every {
                 Every::Epochs(epochs) => whole && (epoch + 1).is_multiple_of(epochs),

@@ -1,5 +1,7 @@
 //! When a rank records and when it saves.
 
+use foretrain_sim::recording::EventKind;
+
 use super::rank::RankRun;
 use super::{News, TrainError, Watch, saved};
 use crate::checkpoint::Progress;
@@ -47,8 +49,12 @@ impl RankRun<'_> {
     /// Writes the events of a recorded step.
     pub(super) fn write_recording(&mut self, step: u64) -> Result<(), TrainError> {
         let Some(recorder) = &self.recorder else { return Ok(()) };
+        let recording = self.setup.config.output.recording.as_ref();
+        let timeline = recording.is_none_or(|recording| recording.timeline);
         for event in self.timeline.take() {
-            recorder.record(step, event.kind);
+            if timeline || matches!(event.kind, EventKind::Norms(_)) {
+                recorder.record(step, event.kind);
+            }
         }
         recorder.end_step()?;
         if !recorder.wants(step + 1)

@@ -202,6 +202,21 @@ impl Setup {
         self.config.training.steps_max.map_or(steps, |most| steps.min(most))
     }
 
+    /// The step after which the next evaluation is due, if one is before the end: the nearest to a
+    /// multiple of the epochs from one to the next.
+    pub(super) fn next_evaluation(&self, done: u64) -> Option<u64> {
+        let every = self.config.training.evaluate_every * self.steps_per_epoch as f64;
+        if every <= 0.0 {
+            return None;
+        }
+        // More often than after each step there is nothing to see.
+        let every = every.max(1.0);
+        let number = (done as f64 / every).floor() as u64;
+        (number..number + 3)
+            .map(|number| (number as f64 * every).round() as u64)
+            .find(|at| *at > done)
+    }
+
     /// Threads of each of `local` ranks of this machine.
     pub(super) fn threads(&self, local: u32) -> NonZeroUsize {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);

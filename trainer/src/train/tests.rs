@@ -382,3 +382,43 @@ fn a_run_that_goes_on_needs_no_first_weights() {
     let error = run_config(again).unwrap_err();
     assert!(error.is_input() && error.to_string().starts_with("`network.weights`"), "{error}");
 }
+
+/// Five steps an epoch, evaluated after every second or third, change nothing in the weights.
+#[test]
+fn evaluations_may_come_within_an_epoch() {
+    struct Evaluations(Vec<f64>);
+    impl Watch for Evaluations {
+        fn tell(&mut self, news: News<'_>) {
+            if let News::Evaluation(evaluation) = news {
+                self.0.push(evaluation.epoch);
+            }
+        }
+    }
+    let of = |training: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path(), training, "", "checkpoint_every = \"3 steps\"");
+        let setup = Setup::new(config, 2, "test", "2026-01-01").unwrap();
+        let mut watch = Evaluations(Vec::new());
+        let report = run(&setup, Place::<ThreadTransport>::Threads, &mut watch).unwrap();
+        (watch.0, report.weights_sha256)
+    };
+    let (whole, hash) = of("ranks = 2");
+    assert_eq!(whole, [1.0, 2.0]);
+    assert_eq!(of("ranks = 2\nevaluate_every = 0"), (vec![2.0], hash.clone()));
+    let (parts, same) = of("ranks = 2\nevaluate_every = 0.5");
+    assert_eq!((parts, same), (vec![0.6, 1.0, 1.6, 2.0], hash.clone()));
+    let (steps, same) = of("ranks = 2\nevaluate_every = 0.01");
+    assert_eq!((steps.len(), same), (10, hash));
+}
+
+/// A recording of norms alone has a line a step.
+#[test]
+fn norms_are_recorded_without_the_timeline() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = "checkpoint_every = \"never\"\nrecording = { steps = 7, timeline = false }";
+    run_config(config(folder.path(), "ranks = 2", "", output)).unwrap();
+    let text = std::fs::read_to_string(folder.path().join("recording.rank1.jsonl")).unwrap();
+    let lines: Vec<&str> = text.lines().skip(1).collect();
+    assert_eq!(lines.len(), 7);
+    assert!(lines.iter().all(|line| line.contains("\"kind\":\"norms\"")));
+}
