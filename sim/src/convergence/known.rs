@@ -100,7 +100,7 @@ impl FromStr for KnownAccuracy {
             .ok_or_else(|| error("the batch is not a number from 1 to 1e9"))?;
         let epochs = counted(epochs, &["epochs", "epoch"], &EPOCHS)
             .ok_or_else(|| error("the epochs are not a number from 0.001 to 1e6 with `epochs`"))?;
-        let top1_percent = 100.0 * top1.get();
+        let top1_percent = top1.percent();
         if !(top1_percent > 0.0 && top1_percent < 100.0) {
             return Err(error("the accuracy is not above 0 % and below 100 %"));
         }

@@ -62,6 +62,8 @@ pub struct Outcome {
     pub top1: Option<Forecast>,
     /// The critical batch of the law that was used.
     pub critical_batch: CriticalBatch,
+    /// Whether the epochs are those of the law of epochs, of MLPerf's tuned recipes.
+    pub by_law_of_epochs: bool,
     /// Why it rests on more than what was fitted: [`Forecast::extrapolated`] of what was used.
     pub extrapolated: Vec<String>,
 }
@@ -80,6 +82,7 @@ impl Question {
             None => laws.accuracy.clone(),
             Some(own) => laws.accuracy.with_critical_batch(own),
         };
+        let mut by_law_of_epochs = false;
         let (epochs, top1, critical_batch) = match self.goal {
             Goal::Epochs(epochs) => {
                 let training = Training { recipe: self.recipe?, batch, epochs };
@@ -92,8 +95,8 @@ impl Question {
                     None => laws.epochs.clone(),
                     Some(own) => laws.epochs.with_critical_batch(own),
                 };
-                let is_laws = law.is_of(&recipe, target) && self.anchor.is_none();
-                let (epochs, critical) = if is_laws {
+                by_law_of_epochs = law.is_of(&recipe, target) && self.anchor.is_none();
+                let (epochs, critical) = if by_law_of_epochs {
                     (Some(law.epochs_to_target(batch)), law.critical_batch_known())
                 } else {
                     (self.epochs_to(&accuracy, recipe, batch, target), accuracy.critical_batch())
@@ -127,7 +130,7 @@ impl Question {
         };
         let used = epochs.iter().chain(&top1);
         let extrapolated = used.flat_map(|f| &f.extrapolated).map(ToString::to_string).collect();
-        Some(Outcome { epochs, top1, critical_batch, extrapolated })
+        Some(Outcome { epochs, top1, critical_batch, by_law_of_epochs, extrapolated })
     }
 
     /// The epochs after which the law of accuracy reaches `target`; none if it never does. The lower

@@ -29,6 +29,9 @@ pub(super) struct Bill {
 /// none for a run that would not end.
 pub(crate) fn minutes(case: &Case, training_s: f64) -> Option<f64> {
     let Some(failures) = &case.failures else { return Some(training_s / 60.0) };
+    if training_s <= 0.0 {
+        return Some(0.0);
+    }
     let run = failures.run(training_s);
     (run.work_s / run.wall_s >= GOODPUT_MIN).then_some(run.wall_s / 60.0)
 }

@@ -72,7 +72,7 @@ impl Quantity {
             .scaling_efficiency
             .map(|efficiency| (Self::ScalingEfficiency, efficiency.get()));
         let step = published.step_time.map(|step| (Self::StepMs, step.as_ms()));
-        let top1 = published.top1.map(|top1| (Self::Top1Percent, 100.0 * top1.get()));
+        let top1 = published.top1.map(|top1| (Self::Top1Percent, top1.percent()));
         rate.or(minutes).or(efficiency).or(step).or(top1)
     }
 }

@@ -39,7 +39,7 @@ pub(super) fn outcome(
     let Some(asked) = &spec.convergence else { return Ok(None) };
     let target = match asked.target_top1 {
         None => None,
-        Some(target) if target.get() > 0.0 && target.get() < 1.0 => Some(100.0 * target.get()),
+        Some(target) if target.get() > 0.0 && target.get() < 1.0 => Some(target.percent()),
         Some(target) => {
             let problem = format!("{target}, expected above 0 % and below 100 %");
             return Err(Problem::new("convergence.target_top1", problem));
@@ -70,6 +70,18 @@ pub(super) fn outcome(
     let is_imagenet =
         (trained.images as f64 / trained.imagenet_images as f64 - 1.0).abs() < SAME_IMAGES;
     let recipe = recipe.filter(|_| is_imagenet);
+    let of_laws = [
+        ("convergence.anchor", asked.anchor.is_some()),
+        ("convergence.warm_up", asked.warm_up.is_some()),
+        ("convergence.decay_bias_and_batch_norm", asked.decay_bias_and_batch_norm.is_some()),
+        ("convergence.loss_scaling", asked.loss_scaling.is_some()),
+    ];
+    let known = matches!(goal, Goal::AsKnown { .. });
+    if let Some((key, _)) = of_laws.iter().find(|(_, given)| *given && known) {
+        let problem = "has no effect beside convergence.reference, which is of one's own recipe: leave it \
+                       out";
+        return Err(Problem::new(key, problem));
+    }
     let anchor = match (asked.anchor, recipe) {
         (None, _) => None,
         (Some(known), Some(of_point)) => {
@@ -189,7 +201,9 @@ fn recipe(spec: &ScenarioSpec, trained: &Trained<'_>) -> Option<Recipe> {
         model: *model,
         optimizer,
         warm_up: asked.warm_up.unwrap_or(true),
-        decay_on_bias_and_norm: asked.decay_bias_and_batch_norm.unwrap_or(false),
+        // What others lose by it is not known.
+        decay_on_bias_and_norm: asked.decay_bias_and_batch_norm.unwrap_or(false)
+            && trained.optimizer == Optimizer::Lars,
         precision,
         // bfloat16 has the exponents of single precision, in which nothing vanishes.
         loss_scaling: asked.loss_scaling.unwrap_or(true)
@@ -213,10 +227,12 @@ fn sources(
         }),
         Goal::Top1(_) => {
             let target = target.unwrap_or_default();
-            let of_epochs = outcome.epochs.is_some()
-                && outcome.critical_batch == laws.epochs.critical_batch_known();
-            let from = if of_epochs { &laws.epochs.source } else { &laws.accuracy.source };
-            let value = format!("as many as {target:.1} % top-1 needs");
+            let (by, from) = if outcome.by_law_of_epochs {
+                ("by MLPerf's tuned recipes", &laws.epochs.source)
+            } else {
+                ("by the law of accuracy", &laws.accuracy.source)
+            };
+            let value = format!("as many as {target:.1} % top-1 needs, {by}");
             sources.push(InputSource { what: "epochs", value, from: from.clone() });
         }
         Goal::Epochs(_) => {

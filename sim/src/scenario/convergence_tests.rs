@@ -112,7 +112,9 @@ fn an_anchor_sets_the_level() {
 
 #[test]
 fn contradictions_and_the_unknown_are_named() {
+    let of_ones_own = "reference = \"9 epochs at 256\"\nanchor = \"76 % at 256 for 90 epochs\"";
     for (text, expected) in [
+        (with(of_ones_own), "`convergence.anchor`: has no effect beside convergence.reference"),
         (with(""), "nothing says when training ends"),
         (with("target_top1 = \"120 %\""), "expected above 0 % and below 100 %"),
         (with("target_top1 = 75.9"), "the unit is missing"),
@@ -150,6 +152,18 @@ fn contradictions_and_the_unknown_are_named() {
         let message = text.unwrap_err();
         assert!(message.contains(expected), "{expected}: {message}");
     }
+}
+
+/// What LARS loses by decay of biases and batch norm is LARS's.
+#[test]
+fn momentum_does_not_pay_for_what_only_lars_is_known_to_lose() {
+    let of = |optimizer: &str, decay: bool| {
+        let text = epochs("90").replace("\"lars\"", &format!("\"{optimizer}\""));
+        let text = format!("{text}[convergence]\ndecay_bias_and_batch_norm = {decay}");
+        run(&text).unwrap().points[1].top1_percent.unwrap()
+    };
+    assert_eq!(of("momentum", true), of("momentum", false));
+    assert!(of("lars", true) < of("lars", false));
 }
 
 #[test]

@@ -302,13 +302,18 @@ pub(super) fn case(
 }
 
 fn epochs(spec: &ScenarioSpec) -> Result<Option<f64>, Problem> {
-    match spec.training.epochs {
-        Some(epochs) if !(epochs > 0.0 && epochs <= EPOCHS_MAX) => {
-            let problem = format!("{epochs}, expected a number above 0, at most {EPOCHS_MAX}");
-            Err(Problem::new("training.epochs", problem))
-        }
-        epochs => Ok(epochs),
+    if let Some(epochs) = spec.training.epochs {
+        check_epochs("training.epochs", epochs)?;
     }
+    Ok(spec.training.epochs)
+}
+
+pub(super) fn check_epochs(key: &str, epochs: f64) -> Result<(), Problem> {
+    if epochs > 0.0 && epochs <= EPOCHS_MAX {
+        return Ok(());
+    }
+    let problem = format!("{epochs}, expected a number above 0, at most {EPOCHS_MAX}");
+    Err(Problem::new(key, problem))
 }
 
 fn batches(spec: &ScenarioSpec, accelerators: u32) -> Result<(u64, u64), Problem> {

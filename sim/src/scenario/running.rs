@@ -94,13 +94,21 @@ impl Case {
     /// # Errors
     /// As [`Self::simulate`].
     pub fn mean_step_s(&self, engine: Engine) -> Result<f64, SimulationError> {
+        Ok(self.mean_step_ms(engine)? / 1e3)
+    }
+
+    /// Milliseconds of the mean step after the warm-up.
+    ///
+    /// # Errors
+    /// As [`Self::simulate`].
+    pub fn mean_step_ms(&self, engine: Engine) -> Result<f64, SimulationError> {
         let mut account = Account::default();
         self.simulate(engine, self.warmup_steps + self.steps, |step, times| {
             if step >= self.warmup_steps {
                 account.add(times);
             }
         })?;
-        Ok(account.summary(&account).step_ms / 1e3)
+        Ok(account.summary(&account).step_ms)
     }
 
     /// Workers and storage work side by side, so the slower sets the pace. Images cross to the device

@@ -126,7 +126,7 @@ impl Goals {
         let spec = spec.cloned().unwrap_or_default();
         let deadline_min = spec.deadline.map(|time| time.as_seconds() / 60.0);
         let budget_usd = spec.budget.map(|amount| amount.get());
-        let top1_min_percent = spec.top1_min.map(|top1| 100.0 * top1.get());
+        let top1_min_percent = spec.top1_min.map(|top1| top1.percent());
         for (key, value) in [
             ("plan.deadline", deadline_min),
             ("plan.budget", budget_usd),
@@ -143,6 +143,14 @@ impl Goals {
         if top1_min_percent.is_some() && without {
             let problem = "accuracy is not forecast without a section [convergence]: add one (it may be \
                            empty)";
+            return Err(Problem::new("plan.top1_min", problem));
+        }
+        let unknown = offers.iter().filter_map(|offer| offer.spec.convergence.as_ref());
+        let unknown =
+            unknown.filter(|asked| asked.reference.is_some() && asked.target_top1.is_none());
+        if top1_min_percent.is_some() && unknown.count() > 0 {
+            let problem = "the accuracy of convergence.reference is not known: give it as \
+                           convergence.target_top1, or leave this out";
             return Err(Problem::new("plan.top1_min", problem));
         }
         let thrifty = deadline_min.is_some() && budget_usd.is_none();
@@ -221,6 +229,15 @@ impl Offer {
             choices(sweep.threshold, spec.fusion.threshold.is_some() || !sized, &THRESHOLDS);
         let overlaps = choices(sweep.overlap, true, &[]);
         let epochs = epochs(&spec, sweep.epochs)?;
+        let all_reduces = [algorithms.len(), groups.len(), thresholds.len(), overlaps.len()];
+        if spec.compute.anchor.is_some_and(|anchor| anchor.accelerators > 1)
+            && all_reduces.iter().any(|choices| *choices > 1)
+        {
+            let problem = "an anchor of several accelerators is met with each point's own all-reduce, so \
+                           that it cannot tell all-reduces apart: give the rate of one, or fix \
+                           allreduce.algorithm, allreduce.group, allreduce.overlap and fusion.threshold";
+            return Err(Problem::new("compute.anchor", problem));
+        }
         let offer = Self {
             name,
             spec,
@@ -405,7 +422,10 @@ fn epochs(spec: &ScenarioSpec, swept: Vec<f64>) -> Result<Vec<Option<f64>>, Prob
         .as_ref()
         .is_some_and(|asked| asked.target_top1.is_some() || asked.reference.is_some());
     match (swept.is_empty(), spec.training.epochs) {
-        (false, _) => Ok(swept.into_iter().map(Some).collect()),
+        (false, _) => {
+            swept.iter().try_for_each(|epochs| resolve::check_epochs("sweep.epochs", *epochs))?;
+            Ok(swept.into_iter().map(Some).collect())
+        }
         (true, Some(epochs)) => Ok(vec![Some(epochs)]),
         (true, None) if by_target => Ok(vec![None]),
         (true, None) if spec.convergence.is_some() => {

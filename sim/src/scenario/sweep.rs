@@ -50,6 +50,12 @@ pub(super) fn cases(
     profile: Option<&Profile>,
 ) -> Result<Vec<Case>, Problem> {
     check(spec)?;
+    check_size(spec)?;
+    let algorithm = spec.allreduce.algorithm.unwrap_or_default();
+    if !spec.sweep.group.is_empty() && spec.sweep.algorithm.is_empty() && !algorithm.has_groups() {
+        let problem = format!("has no effect: the algorithm is {algorithm}, which has no groups");
+        return Err(Problem::new("sweep.group", problem));
+    }
     let mut base = spec.clone();
     base.simulation.seed = overrides.seed.or(base.simulation.seed);
     base.simulation.steps = overrides.steps.or(base.simulation.steps);
@@ -155,6 +161,17 @@ pub(super) fn check(spec: &ScenarioSpec) -> Result<(), Problem> {
         let key = format!("sweep.accelerators[{}]", place + 1);
         return Err(Problem::new(&key, "expected increasing numbers, each once"));
     }
+    let rule = spec.fusion.rule.unwrap_or_default();
+    if !sweep.threshold.is_empty() && !matches!(rule, FusionRule::Threshold | FusionRule::Cycle) {
+        let problem = "has no effect: only the fusion rules threshold and cycle have a threshold";
+        return Err(Problem::new("sweep.threshold", problem));
+    }
+    Ok(())
+}
+
+/// What nobody waits for.
+fn check_size(spec: &ScenarioSpec) -> Result<(), Problem> {
+    let sweep = &spec.sweep;
     let lengths = [
         sweep.accelerators.len(),
         sweep.per_accelerator_batch.len(),
@@ -171,16 +188,6 @@ pub(super) fn check(spec: &ScenarioSpec) -> Result<(), Problem> {
     if points > CASES_MAX {
         let problem = format!("{points} points, expected at most {CASES_MAX}: shorten a list");
         return Err(Problem::new("sweep", problem));
-    }
-    let rule = spec.fusion.rule.unwrap_or_default();
-    if !sweep.threshold.is_empty() && !matches!(rule, FusionRule::Threshold | FusionRule::Cycle) {
-        let problem = "has no effect: only the fusion rules threshold and cycle have a threshold";
-        return Err(Problem::new("sweep.threshold", problem));
-    }
-    let algorithm = spec.allreduce.algorithm.unwrap_or_default();
-    if !sweep.group.is_empty() && sweep.algorithm.is_empty() && !algorithm.has_groups() {
-        let problem = format!("has no effect: the algorithm is {algorithm}, which has no groups");
-        return Err(Problem::new("sweep.group", problem));
     }
     Ok(())
 }

@@ -9,6 +9,7 @@
 //! of it, at most by what the mean compute of one rank does: in all but one of 30,000 times by less than
 //! four standard errors, σ/√n each, with σ the variation of compute.
 
+use crate::collective::Engine;
 use crate::fusion::Fusion;
 use crate::jitter::Jitter;
 use crate::scenario::{Case, SimulationError};
@@ -28,10 +29,16 @@ pub(super) fn by_compute(case: &Case) -> f64 {
     case.compute.step().as_seconds() * slowest * certain(case)
 }
 
-/// Seconds of a step without jitter, the first; none where steps are not alike even then, because
-/// batches or ticks are waited for, so that one step says nothing of the mean.
+/// Whether one step says something of the mean: not where batches or ticks are waited for, and not where
+/// messages are flows, which share links while they last, so that a delay of one may speed up another.
+fn is_convex(case: &Case) -> bool {
+    let flows = case.engine(super::ENGINE) == Engine::Events;
+    case.input.is_none() && !matches!(case.fusion, Fusion::Cycle { .. }) && !flows
+}
+
+/// Seconds of a step without jitter, the first; none where it says nothing of the mean.
 pub(super) fn of_one_step(case: &Case) -> Result<Option<f64>, SimulationError> {
-    if case.input.is_some() || matches!(case.fusion, Fusion::Cycle { .. }) {
+    if !is_convex(case) {
         return Ok(None);
     }
     let mut undisturbed = case.clone();
@@ -42,10 +49,10 @@ pub(super) fn of_one_step(case: &Case) -> Result<Option<f64>, SimulationError> {
     Ok(Some(undisturbed.mean_step_s(super::ENGINE)?))
 }
 
-/// Seconds of the mean of a few steps with jitter, the first of those that are simulated; none where
-/// one needs all of them.
+/// Seconds of the mean of a few steps with jitter, the first of those that are simulated; none where they
+/// say nothing of the mean.
 pub(super) fn of_few_steps(case: &Case) -> Result<Option<f64>, SimulationError> {
-    if case.input.is_some() || matches!(case.fusion, Fusion::Cycle { .. }) {
+    if !is_convex(case) {
         return Ok(None);
     }
     let mut few = case.clone();

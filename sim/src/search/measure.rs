@@ -39,9 +39,10 @@ pub(super) fn planned(
     case: &Case,
     (offer, setup): (usize, Setup),
     end: &End,
-    step_s: f64,
+    step_ms: f64,
     evaluation_s: f64,
 ) -> Planned {
+    let step_s = step_ms / 1e3;
     let Measure { minutes, cost_usd, .. } = measure(case, end, step_s, evaluation_s);
     let top1 = end.outcome.as_ref().and_then(|outcome| outcome.top1.as_ref());
     Planned {
@@ -56,7 +57,7 @@ pub(super) fn planned(
         group: case.method.group(),
         threshold: case.fusion.threshold(),
         overlap: case.overlap,
-        step_ms: 1e3 * step_s,
+        step_ms,
         images_per_s: case.global_batch as f64 / step_s,
         time_to_train_min: minutes,
         cost_usd,

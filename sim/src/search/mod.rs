@@ -100,9 +100,25 @@ pub fn plan(space: &Space, progress: impl Fn(f64) + Sync) -> Result<Plan, Simula
         fastest.extend(curve::fastest(&mut walk, &|done| part(0.7 + 0.3 * done))?);
         effort = effort.plus(walk.effort());
     }
-    let frontier = frontier::non_dominated(&found);
     let kept = |planned: &&Planned| goals.keeps(planned);
-    let best = found.iter().filter(kept).min_by(|a, b| goals.order(a, b)).cloned();
+    let mut best = found.iter().filter(kept).min_by(|a, b| goals.order(a, b)).cloned();
+    let mut neighbours = Vec::new();
+    while let Some(now) = &best {
+        neighbours = neighbour::neighbours(&space.offers[now.offer], goals, now)?;
+        // What the rule of thumb passed over wrongly is here if anywhere.
+        let others = neighbours.iter().filter_map(|other| other.planned.as_ref()).filter(kept);
+        let better = others.filter(|other| goals.order(other, now).is_lt());
+        let Some(better) = better.min_by(|a, b| goals.order(a, b)).cloned() else { break };
+        found.push(better.clone());
+        best = Some(better);
+    }
+    let mut frontiers = Vec::new();
+    for at in 0..space.offers.len() {
+        let of_offer: Vec<Planned> = found.iter().filter(|p| p.offer == at).cloned().collect();
+        frontiers.extend(frontier::non_dominated(&of_offer));
+    }
+    let found = frontiers;
+    let frontier = frontier::non_dominated(&found);
     let mut best_of_others: Vec<Planned> = Vec::new();
     for at in 0..space.offers.len() {
         let of_offer = found.iter().filter(|planned| planned.offer == at).filter(kept);
@@ -112,10 +128,6 @@ pub fn plan(space: &Space, progress: impl Fn(f64) + Sync) -> Result<Plan, Simula
         }
     }
     best_of_others.sort_by(|a, b| goals.order(a, b));
-    let neighbours = match &best {
-        Some(best) => neighbour::neighbours(&space.offers[best.offer], goals, best)?,
-        None => Vec::new(),
-    };
     let answer = best
         .as_ref()
         .map(|best| {

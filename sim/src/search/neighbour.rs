@@ -73,8 +73,8 @@ fn look(
         return Ok(Err("does not reach the target accuracy".to_owned()));
     };
     let end = End { epochs, outcome: case.outcome.clone() };
-    let step_s = case.mean_step_s(super::ENGINE)?;
-    let planned = planned(&case, (at, *setup), &end, step_s, evaluation_s(&case)?);
+    let step_ms = case.mean_step_ms(super::ENGINE)?;
+    let planned = planned(&case, (at, *setup), &end, step_ms, evaluation_s(&case)?);
     if !planned.ends() {
         return Ok(Err("does not end: failures come faster than training goes on".to_owned()));
     }

@@ -152,8 +152,10 @@ impl Goals {
             (by(|planned| planned.time_to_train_min), by(|planned| planned.cost_usd))
         else {
             return match self.top1_min_percent {
-                Some(least) => format!("nothing on offer reaches {least} % top-1"),
-                None => "nothing on offer can be trained to the end".to_owned(),
+                Some(least) => {
+                    format!("nothing that can be trained to the end reaches {least} % top-1")
+                }
+                None => "nothing can be trained to the end".to_owned(),
             };
         };
         let Some(best) = best else {
@@ -185,11 +187,16 @@ impl Goals {
             }
             Objective::Cost => ("cheapest", cheapest, best.cost_usd / cheapest.cost_usd),
         };
+        let of_all = match self.top1_min_percent {
+            Some(least) => format!("{what} that reaches {least} % top-1"),
+            None => format!("{what} there is"),
+        };
         if best.measure() == without.measure() {
-            return format!("the {what} there is; no limit binds");
+            return format!("the {of_all}");
         }
-        if ratio < 1.0 + HARDLY {
-            return format!("within 1 % of the {what} there is; no limit matters");
+        // What costs nothing is within any part of nothing.
+        if ratio < 1.0 + HARDLY || !ratio.is_finite() {
+            return format!("within 1 % of the {of_all}");
         }
         let limit = match self.minimize {
             Objective::Time if self.budget_usd.is_some() => "the budget",
@@ -197,6 +204,6 @@ impl Goals {
             _ => "a limit",
         };
         let Planned { time_to_train_min: minutes, cost_usd, .. } = without;
-        format!("{limit} binds: the {what} there is takes {minutes:.1} min and {cost_usd:.2} USD")
+        format!("{limit} binds: the {of_all} takes {minutes:.1} min and {cost_usd:.2} USD")
     }
 }

@@ -181,6 +181,20 @@ fn the_search_finds_what_an_exhaustive_one_finds() {
     }
 }
 
+/// A variation so large that chance leaves nothing of a bound, with failures.
+#[test]
+fn bounds_of_nothing_rule_out_nothing() {
+    let wild = text(2.07, 3.06, "minimize = \"cost\"")
+        .replace("variation = \"2 %\"", "variation = \"60 %\"")
+        .replace("steps = 10", "steps = 2")
+        .replace("algorithm = [\"ring\", \"hierarchical\"]", "algorithm = [\"ring\"]")
+        .replace("threshold = [\"1 MiB\", \"16 MiB\"]", "threshold = [\"16 MiB\"]");
+    let (found, all) = (search(&wild), everything(&wild));
+    let mut frontier: Vec<Seen> = found.frontier.iter().map(of_planned).collect();
+    frontier.sort();
+    assert_eq!(frontier, frontier_of(&all.points));
+}
+
 /// Bounds are of use: most candidates of a larger space are never simulated.
 #[test]
 fn bounds_rule_out_most_candidates() {
@@ -276,6 +290,29 @@ fn what_cannot_be_planned_is_named() {
             assert!(error(&text).contains(expected), "{}", error(&text));
         }
     }
+    for wrong in ["epochs = [60, -5]", "epochs = [60, 0]", "epochs = [60, nan]", "epochs = [2e6]"] {
+        let message = error(&good.replace("epochs = [60, 90]", wrong));
+        assert!(message.contains("`sweep.epochs`") && message.contains("above 0"), "{message}");
+    }
+    let of_eight = good.replace("218 images/s at 64", "1700 images/s at 64 on 8");
+    let message = error(&of_eight);
+    assert!(
+        message.contains("`compute.anchor`") && message.contains("tell all-reduces apart"),
+        "{message}"
+    );
+    let unknown = good
+        .replace("epochs = [60, 90]\n", "")
+        .replace("[convergence]\n", "[convergence]\nreference = \"60 epochs at 512\"\n")
+        .replace("[plan]\n", "[plan]\ntop1_min = \"75 %\"\n");
+    let message = error(&unknown);
+    assert!(
+        message.contains("`plan.top1_min`: the accuracy of convergence.reference"),
+        "{message}"
+    );
+    // Which all-reduces have groups is not known before one is chosen.
+    let open = good.replace("algorithm = [\"ring\", \"hierarchical\"]\n", "");
+    let space = Scenario::space(&open, Overrides::default(), &|_| Err(String::new())).unwrap();
+    assert_eq!(space.offers[0].groups, [Some(8)]);
     let nothing = good.replace("accelerators = [4, 8, 16, 64]", "");
     assert!(error(&nothing).contains("`cluster.available`: missing"), "{}", error(&nothing));
 }

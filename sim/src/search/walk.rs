@@ -78,7 +78,7 @@ impl<'a> Walk<'a> {
             effort.ruled_out_by_accuracy += inaccurate;
             // Choices of a cell follow each other.
             match cells.last_mut().filter(|last| last.is_of(&new)) {
-                Some(last) => last.choices.extend(new.choices),
+                Some(last) => last.add(new),
                 None => cells.push(new),
             }
         }
@@ -177,16 +177,18 @@ impl<'a> Walk<'a> {
         }
         let mut best: Option<(f64, Vec<Planned>)> = None;
         for (Running { choice, case, .. }, evaluation_s) in kept {
-            let step_s = case.mean_step_s(super::ENGINE)?;
+            let step_ms = case.mean_step_ms(super::ENGINE)?;
             choice.seen = Seen::Simulated;
             let of = (self.at, choice.setup);
-            let planned = cell.ends.iter().map(|end| planned(&case, of, end, step_s, evaluation_s));
+            let planned =
+                cell.ends.iter().map(|end| planned(&case, of, end, step_ms, evaluation_s));
             // Some may not end for all their failures.
             let planned: Vec<Planned> = planned.filter(Planned::ends).collect();
             if planned.is_empty() {
                 continue;
             }
-            let total = planned.iter().map(|planned| planned.time_to_train_min).sum::<f64>();
+            let training_s = |end: &End| case.training_s(end.epochs, step_ms / 1e3, evaluation_s);
+            let total = cell.ends.iter().map(training_s).sum::<f64>();
             if best.as_ref().is_none_or(|(least, _)| total < *least) {
                 best = Some((total, planned));
             }
@@ -216,6 +218,15 @@ fn keep_near(running: &mut Vec<Running<'_>>, near: impl Fn(&Case) -> f64) {
 }
 
 impl Cell {
+    /// With the choices of `other`, which may compute faster: a profile knows what overlap costs.
+    fn add(&mut self, other: Self) {
+        for (bound, other) in self.bounds.iter_mut().zip(&other.bounds) {
+            bound.minutes = bound.minutes.min(other.minutes);
+            bound.cost_usd = bound.cost_usd.min(other.cost_usd);
+        }
+        self.choices.extend(other.choices);
+    }
+
     fn is_of(&self, other: &Self) -> bool {
         (self.accelerators, self.global_batch, self.optimizer)
             == (other.accelerators, other.global_batch, other.optimizer)

@@ -89,9 +89,29 @@ float_quantity!(
     [("s", 1, 1), ("min", 60, 1), ("h", 3_600, 1), ("days", 86_400, 1)]
 );
 
+impl Fraction {
+    /// In percent, without the noise of binary fractions: "58.7 %" is 58.7.
+    #[must_use]
+    pub fn percent(self) -> f64 {
+        (self.0 * 100.0 * PERCENT_DIGITS).round() / PERCENT_DIGITS
+    }
+}
+
+/// Digits after the point of a percentage that anybody writes.
+const PERCENT_DIGITS: f64 = 1e9;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn percentages_are_as_they_are_written() {
+        for tenths in 1..1000 {
+            let text = format!("{}.{} %", tenths / 10, tenths % 10);
+            let percent = text.parse::<Fraction>().unwrap().percent();
+            assert_eq!(percent, text[..text.len() - 2].parse::<f64>().unwrap());
+        }
+    }
 
     #[test]
     fn reads_units_and_writes_what_it_reads() {
