@@ -217,7 +217,7 @@ impl Axis {
             Style::Minutes => duration(value),
             Style::Bytes => Bytes::new(value.round() as u64).to_string(),
             Style::Plain => format!("{}", (value * 1000.0).round() / 1000.0),
-            Style::Dollars => format!("{} $", thousands(value, if value < 10.0 { 2 } else { 0 })),
+            Style::Dollars => format!("{} $", thousands(value, if value < 9.995 { 2 } else { 0 })),
         }
     }
 }

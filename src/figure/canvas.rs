@@ -28,6 +28,7 @@ pub(super) type Drawn = Result<(), Error>;
 pub(super) const MARGIN: i32 = 28;
 pub(super) const LEGEND_LINE_PX: u32 = 22;
 pub(super) const LEGEND_SIGN_PX: i32 = 26;
+const TITLE_AT: i32 = 22;
 const LEGEND_AT: i32 = 90;
 const SUBTITLE_AT: i32 = 56;
 const SUBTITLE_LINE_PX: i32 = 19;
@@ -150,7 +151,7 @@ impl Header {
     }
 
     fn draw(&self, figure: &Figure, area: &Area<'_>) -> Drawn {
-        draw_titles(&figure.title, "", area)?;
+        area.draw(&Text::new(figure.title.as_str(), (MARGIN, TITLE_AT), title_style()))?;
         let small = regular(SUBTITLE_PX, FAINT);
         for (index, line) in self.subtitle.iter().enumerate() {
             let y = SUBTITLE_AT + SUBTITLE_LINE_PX * index as i32;
@@ -202,9 +203,13 @@ pub(super) fn fitted(
     Ok(shown)
 }
 
+fn title_style() -> TextStyle<'static> {
+    text(TITLE_PX, FontStyle::Bold, INK)
+}
+
 /// Draws a figure's title and subtitle.
 pub(super) fn draw_titles(title: &str, subtitle: &str, area: &Area<'_>) -> Drawn {
-    area.draw(&Text::new(title, (MARGIN, 22), text(TITLE_PX, FontStyle::Bold, INK)))?;
+    area.draw(&Text::new(title, (MARGIN, TITLE_AT), title_style()))?;
     area.draw(&Text::new(subtitle, (MARGIN, SUBTITLE_AT), regular(SUBTITLE_PX, FAINT)))
 }
 

@@ -18,7 +18,7 @@ pub(super) fn accuracies(plan: &Plan, variants: &[Variant<'_>]) -> [Panel; 2] {
     let cheap = |p: &Planned| budget.is_none_or(|budget| p.cost_usd <= budget);
     let against_cost = accuracy(plan, variants, |p| p.cost_usd, in_time);
     let against_time = accuracy(plan, variants, |p| p.time_to_train_min, cheap);
-    let [y_of_cost, y_of_time] = [&against_cost, &against_time].map(accuracy_axis);
+    let [y_of_cost, y_of_time] = [&against_cost, &against_time].map(|curves| accuracy_axis(curves));
     let x = |curves: &[Curve], limit: Option<f64>| {
         let points = curves.iter().flat_map(|curve| curve.points.iter().map(|point| point.0));
         points.chain(limit).collect::<Vec<f64>>().into_iter()
@@ -64,7 +64,7 @@ pub(super) fn accuracies(plan: &Plan, variants: &[Variant<'_>]) -> [Panel; 2] {
     ]
 }
 
-fn accuracy_axis(curves: &Vec<Curve>) -> Axis {
+fn accuracy_axis(curves: &[Curve]) -> Axis {
     let ends = values(curves, &[])
         .fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
     let ends = if ends.0 <= ends.1 { ends } else { (0.0, 100.0) };
