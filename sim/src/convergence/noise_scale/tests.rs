@@ -82,7 +82,7 @@ fn a_noise_scale_that_grows_is_weighted_by_progress() {
     let found = critical_batch(IMAGES, std::slice::from_ref(&norms)).unwrap();
     assert!((found.value / truth).ln().abs() < 0.08, "{} for {truth}", found.value);
     let plain = SquaredNorms::mean(norms).gradient(IMAGES).noise_scale();
-    assert!(plain < 0.95 * truth, "{plain} for {truth}");
+    assert!(plain < 0.97 * truth, "{plain} for {truth}");
     let scales: Vec<f64> = found.phases.iter().map(|phase| phase.noise_scale.unwrap()).collect();
     assert_eq!(scales.len(), 10);
     assert!(scales[9] > 10.0 * scales[0], "{scales:?}");
