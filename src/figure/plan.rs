@@ -34,8 +34,10 @@ pub(super) fn figure(plan: &Plan) -> Option<Figure> {
     let mut panels = vec![cost_against_time(plan, &variants)];
     panels.extend(time_against_accelerators(plan, &variants));
     panels.extend(savings(&variants));
-    let accurate = plan.frontiers.iter().any(|planned| planned.top1_percent.is_some());
-    if accurate {
+    // One accuracy for all is no trade-off, and stands beside the best.
+    let mut accuracies = plan.frontiers.iter().filter_map(|planned| planned.top1_percent);
+    let first = accuracies.next();
+    if accuracies.any(|top1| Some(top1) != first) {
         panels.extend(plan_accuracy::accuracies(plan, &variants));
     }
     let found = if plan.best.is_some() { "Best" } else { "Found nothing" };
