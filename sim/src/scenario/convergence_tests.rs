@@ -3,6 +3,7 @@
 use super::*;
 use crate::convergence::Convergence;
 use crate::forecast::{Engine, Forecast, WarningCode, forecast};
+use crate::profile::{Estimate, GradientNoise};
 
 const BASE: &str = r#"
 name = "test"
@@ -175,4 +176,40 @@ fn epochs_and_optimizers_are_swept() {
     let first = &points[0];
     assert_eq!(first.series, "momentum, 45 epochs");
     assert!(points[2].top1_percent > first.top1_percent);
+}
+
+/// The gradient noise scale of a profile is the critical batch, unless the scenario has its own; one
+/// whose interval reaches below 0 is none.
+#[test]
+fn a_profile_gives_the_critical_batch() {
+    let profiled = |low: f64, convergence: &str| {
+        let mut profile = crate::profile::tests::profile();
+        let scale_images = Estimate { value: 40.0, low, high: 60.0 };
+        profile.gradient_noise =
+            Some(GradientNoise { scale_images, steps: (20, 29), batches: (8, 16) });
+        let text = format!(
+            "name = \"p\"\nprofile = \"p.json\"\n[cluster]\naccelerators_per_node = 1\naccelerators = 4\n\
+             [training]\nper_accelerator_batch = 12\n[convergence]\nreference = \"12 epochs at 16\"\n{convergence}"
+        );
+        let named =
+            |_: &str| Ok(NamedProfile { profile: profile.clone(), hash: "a hash".to_owned() });
+        let scenario = Scenario::with_profiles(&text, Overrides::default(), &named);
+        scenario.map(|scenario| forecast(&scenario, Engine::Folded, || {}).unwrap())
+    };
+    let found = profiled(20.0, "").unwrap();
+    let point = &found.points[0];
+    assert_eq!(point.critical_batch, Some(40.0));
+    let epochs = |critical: f64| 12.0 * (1.0 + 48.0 / critical) / (1.0 + 16.0 / critical);
+    assert!((point.epochs.unwrap() - epochs(40.0)).abs() < 1e-9);
+    assert!((point.epochs_low.unwrap() - epochs(60.0)).abs() < 1e-9);
+    assert!((point.epochs_high.unwrap() - epochs(20.0)).abs() < 1e-9);
+    let source = found.inputs.iter().find(|input| input.what == "critical batch").unwrap();
+    assert!(source.from.contains("gradient noise scale of the profile, steps 20 to 29"));
+    let own = profiled(20.0, "critical_batch = \"80 images\"").unwrap();
+    assert_eq!(own.points[0].critical_batch, Some(80.0));
+    let unknown = profiled(-1.0, "").unwrap_err().to_string();
+    assert!(
+        unknown.contains("`convergence.critical_batch`: the profile's gradient noise"),
+        "{unknown}"
+    );
 }
