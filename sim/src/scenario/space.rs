@@ -256,16 +256,7 @@ impl Offer {
     }
 
     fn check(&self) -> Result<(), Problem> {
-        let lengths = [
-            self.accelerators.len(),
-            self.batches.len(),
-            self.optimizers.len(),
-            self.algorithms.len(),
-            self.groups.len(),
-            self.thresholds.len(),
-            self.overlaps.len(),
-        ];
-        let setups = lengths.iter().fold(1_usize, |all, length| all.saturating_mul(*length));
+        let setups = self.lengths().iter().fold(1_usize, |all, length| all.saturating_mul(*length));
         if setups > SETUPS_MAX {
             let problem = format!(
                 "{setups} choices to simulate, expected at most {SETUPS_MAX}: shorten a list"
@@ -291,9 +282,9 @@ impl Offer {
         }))
     }
 
-    /// Every choice to simulate.
-    pub fn setups(&self) -> impl Iterator<Item = Setup> + '_ {
-        let lists = [
+    /// How many there are of everything but the epochs.
+    fn lengths(&self) -> [usize; 7] {
+        [
             self.accelerators.len(),
             self.batches.len(),
             self.optimizers.len(),
@@ -301,8 +292,12 @@ impl Offer {
             self.groups.len(),
             self.thresholds.len(),
             self.overlaps.len(),
-        ];
-        let all: usize = lists.iter().product();
+        ]
+    }
+
+    /// Every choice to simulate.
+    pub fn setups(&self) -> impl Iterator<Item = Setup> + '_ {
+        let all: usize = self.lengths().iter().product();
         (0..all).filter_map(move |mut index| {
             let mut next = |length: usize| {
                 let at = index % length;
