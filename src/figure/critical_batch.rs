@@ -23,7 +23,7 @@ const PANEL_PX: u32 = 480;
 const EPOCHS_PX: u32 = 760;
 const LEGEND_Y: i32 = 92;
 /// Points of the law's curve.
-const CURVE: u32 = 120;
+const CURVE: u32 = 48;
 const LINE_PX: u32 = 3;
 const MARK_PX: i32 = 8;
 const RUN_PX: i32 = 4;
@@ -71,6 +71,8 @@ impl<'a> Plan<'a> {
             Style::Count,
             values.chain([critical.low, critical.value, critical.high]),
         );
+        // Room for the panel's key.
+        let scales = Axis { range: (scales.range.0, scales.range.1 * 1.25), ..scales };
         let last = phases.iter().flatten().map(|(epochs, _)| *epochs).fold(0.0, f64::max);
         let title = format!(
             "Epochs to {:.1} % top-1: predicted from batch {}",
@@ -142,7 +144,7 @@ fn draw_legend(plan: &Plan<'_>, area: &Area<'_>) -> Drawn {
     let tried = plan.answer.rows.iter().any(|row| !row.runs.is_empty());
     let mut entries = vec!["the law with its 95 % interval", "measured: all that it knows"];
     if tried {
-        entries.extend(["trained afterwards: mean", "single runs"]);
+        entries.extend(["trained afterwards: mean", "single runs", "+5 %: predicted 5 % too many"]);
     }
     for (index, name) in entries.into_iter().enumerate() {
         let centre = (x + LEGEND_SIGN_PX / 2, y);
@@ -155,7 +157,9 @@ fn draw_legend(plan: &Plan<'_>, area: &Area<'_>) -> Drawn {
             }
             1 => draw_measured(centre, area)?,
             2 => draw_mean(centre, area)?,
-            _ => draw_run(centre, area)?,
+            3 => draw_run(centre, area)?,
+            // Words alone.
+            _ => x -= LEGEND_SIGN_PX + 8,
         }
         x += LEGEND_SIGN_PX + 8;
         let width = area.estimate_text_size(name, &label)?.0 as i32;
@@ -258,9 +262,18 @@ fn draw_scales(plan: &Plan<'_>, area: &Area<'_>) -> Drawn {
         chart.draw_series(points.iter().map(|at| Circle::new(*at, RUN_PX - 1, INK.filled())))?;
     }
     let inner = chart.plotting_area().strip_coord_spec();
-    let origin = inner.get_base_pixel();
-    let (px, py) = chart.plotting_area().map_coordinate(&(right, value));
-    let style = regular(LABEL_PX, INK).pos(Pos::new(HPos::Right, VPos::Bottom));
-    let words = format!("critical batch {:.0}", critical.value);
-    inner.draw(&Text::new(words, (px - origin.0 - 8, py - origin.1 - 6), style))
+    let style = regular(LABEL_PX, INK).pos(Pos::new(HPos::Left, VPos::Center));
+    let words = format!(
+        "weighted mean: critical batch {:.0} ({:.0} to {:.0})",
+        critical.value, critical.low, critical.high
+    );
+    inner.draw(&PathElement::new([(12, 14), (12 + LEGEND_SIGN_PX, 14)], line))?;
+    inner.draw(&Text::new(words, (20 + LEGEND_SIGN_PX, 14), style.clone()))?;
+    inner.draw(&PathElement::new(
+        [(12, 36), (12 + LEGEND_SIGN_PX, 36)],
+        INK.mix(0.55).stroke_width(2),
+    ))?;
+    inner.draw(&Circle::new((12 + LEGEND_SIGN_PX / 2, 36), RUN_PX - 1, INK.filled()))?;
+    let words = if plan.phases.len() == 1 { "the run, by tenths" } else { "each run, by tenths" };
+    inner.draw(&Text::new(words, (20 + LEGEND_SIGN_PX, 36), style))
 }

@@ -28,10 +28,11 @@
 //! Bc = Σ S/Q / Σ |G|²/Q
 //! ```
 //!
-//! Without Q, a ratio of plain sums, steps would count by the square of their gradient, and the
-//! first steps would be most of the answer; the mean of S/|G|² over steps would count steps at the
-//! end, which get nowhere, as much as those that do the work, and is hardly defined where |G|² is
-//! within its error of 0. S, |G|² and Q are means over a *phase*, a tenth of a run.
+//! Without Q, a ratio of plain sums, steps would count by the square of their gradient: the same
+//! where noise dominates Q throughout (B0 far below 𝓑), but where it does not, the first steps would
+//! be most of the answer. The mean of S/|G|² over steps would count steps at the end, which get
+//! nowhere, as much as those that do the work, and is hardly defined where |G|² is within its error
+//! of 0. S, |G|² and Q are means over a *phase*, a tenth of a run.
 //!
 //! Epochs to the same accuracy, and the learning rate that is as good at B as ε0 is at B0 (section
 //! 2.2: ε = ε_max / (1 + 𝓑/B)), follow:

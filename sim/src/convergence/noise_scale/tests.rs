@@ -33,13 +33,13 @@ const IMAGES: Images = Images { local: LOCAL, averaged: LOCAL * RANKS as f64 };
 const DEVIATION: f64 = 1.0;
 const NOISE: f64 = DEVIATION * DEVIATION * PARAMETERS as f64;
 
-/// A run whose true gradient falls by a factor of `fall` from the first step to the last, and wobbles
+/// A run whose true gradient is `length` long and falls by a factor of `fall` from the first step to the last, and wobbles
 /// from step to step with memory, as that of a training does; and its true critical batch.
-fn run(steps: usize, fall: f64, normal: &mut Normal) -> (Vec<SquaredNorms>, f64) {
+fn run(steps: usize, length: f64, fall: f64, normal: &mut Normal) -> (Vec<SquaredNorms>, f64) {
     let (mut wobble, mut squared_sum, mut noise_sum) = (0.0, 0.0, 0.0);
     let norms = (0..steps).map(|step| {
         wobble = 0.8 * wobble + 0.06 * normal.draw();
-        let length = 0.5 * fall.powf(-(step as f64) / steps as f64) * (1.0_f64 + wobble);
+        let length = length * fall.powf(-(step as f64) / steps as f64) * (1.0_f64 + wobble);
         let each = length / (PARAMETERS as f64).sqrt();
         let expected = length * length + NOISE / IMAGES.averaged;
         squared_sum += length * length / expected;
@@ -65,7 +65,7 @@ fn normal(name: &str) -> Normal {
 
 #[test]
 fn a_known_noise_scale_comes_out() {
-    let (norms, truth) = run(40_000, 1.0, &mut normal("constant"));
+    let (norms, truth) = run(40_000, 0.5, 1.0, &mut normal("constant"));
     assert!((truth - NOISE / 0.25).abs() < 0.03 * truth, "{truth}");
     let found = critical_batch(IMAGES, std::slice::from_ref(&norms)).unwrap();
     assert!((found.value / truth).ln().abs() < 0.05, "{} for {truth}", found.value);
@@ -78,11 +78,11 @@ fn a_known_noise_scale_comes_out() {
 /// A run whose noise scale grows thirtyfold: the plain ratio of sums is far from what counts.
 #[test]
 fn a_noise_scale_that_grows_is_weighted_by_progress() {
-    let (norms, truth) = run(40_000, 30_f64.sqrt(), &mut normal("growing"));
+    let (norms, truth) = run(40_000, 3.0, 30_f64.sqrt(), &mut normal("growing"));
     let found = critical_batch(IMAGES, std::slice::from_ref(&norms)).unwrap();
     assert!((found.value / truth).ln().abs() < 0.08, "{} for {truth}", found.value);
     let plain = SquaredNorms::mean(norms).gradient(IMAGES).noise_scale();
-    assert!(plain < 0.97 * truth, "{plain} for {truth}");
+    assert!(plain < 0.8 * truth, "{plain} for {truth}");
     let scales: Vec<f64> = found.phases.iter().map(|phase| phase.noise_scale.unwrap()).collect();
     assert_eq!(scales.len(), 10);
     assert!(scales[9] > 10.0 * scales[0], "{scales:?}");
@@ -127,7 +127,7 @@ fn intervals_hold_the_truth_as_often_as_they_say() {
         let mut normal = normal(name);
         let held = (0..200)
             .filter(|_| {
-                let runs: Vec<_> = (0..runs).map(|_| run(steps, fall, &mut normal)).collect();
+                let runs: Vec<_> = (0..runs).map(|_| run(steps, 0.5, fall, &mut normal)).collect();
                 let truth = runs.iter().map(|(_, truth)| truth).sum::<f64>() / runs.len() as f64;
                 let norms: Vec<_> = runs.into_iter().map(|(norms, _)| norms).collect();
                 critical_batch(IMAGES, &norms)
