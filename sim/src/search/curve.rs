@@ -12,7 +12,7 @@ pub(super) fn fastest(
     walk: &mut Walk<'_>,
     progress: &(dyn Fn(f64) + Sync),
 ) -> Result<Vec<Planned>, SimulationError> {
-    let found: Vec<(Option<Planned>, Vec<(usize, Cell)>)> = walk
+    let found: Vec<OfCount> = walk
         .offer
         .accelerators
         .par_iter()
@@ -29,11 +29,11 @@ pub(super) fn fastest(
     Ok(fastest)
 }
 
+/// The fastest on one number of accelerators, and the cells that were looked at for it.
+type OfCount = (Option<Planned>, Vec<(usize, Cell)>);
+
 /// The fastest on `count` accelerators, and what was looked at for it.
-fn of_count(
-    walk: &Walk<'_>,
-    count: u32,
-) -> Result<(Option<Planned>, Vec<(usize, Cell)>), SimulationError> {
+fn of_count(walk: &Walk<'_>, count: u32) -> Result<OfCount, SimulationError> {
     let least =
         |bounds: &[Measure]| bounds.iter().map(|bound| bound.minutes).fold(f64::INFINITY, f64::min);
     let mut order: Vec<usize> =
