@@ -30,7 +30,7 @@ fn batches_are_predicted_tried_drawn_and_kept() {
     let batches: Vec<&str> = lines.filter_map(|line| line.split(',').next()).collect();
     assert_eq!(batches, ["8", "16", "64"]);
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(stderr.contains("batch 16, learning rate 0.0200, seed 1, with norms"), "{stderr}");
+    assert!(stderr.contains("batch 16, learning rate 0.0040, seed 1, with norms"), "{stderr}");
     assert!(stderr.contains("one run at each batch"), "{stderr}");
 
     // Everything again from what was kept, without training.
