@@ -109,6 +109,12 @@ pub fn plan(space: &Space, progress: impl Fn(f64) + Sync) -> Result<Plan, Simula
         let others = neighbours.iter().filter_map(|other| other.planned.as_ref()).filter(kept);
         let better = others.filter(|other| goals.order(other, now).is_lt());
         let Some(better) = better.min_by(|a, b| goals.order(a, b)).cloned() else { break };
+        for old in &mut fastest {
+            let same = (old.offer, old.accelerators) == (better.offer, better.accelerators);
+            if same && better.time_to_train_min < old.time_to_train_min {
+                *old = better.clone();
+            }
+        }
         found.push(better.clone());
         best = Some(better);
     }
